@@ -1,0 +1,46 @@
+# Every target works on a fresh clone: the first thing that needs it makes .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo check format test bench proto constraints clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## Make .venv with everything installed, versions pinned
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Modelyard needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --editable '.[dev,bench]'
+	@touch $@
+
+demo: setup ## Train, publish, serve, call, deploy a second version, roll back
+	$(BIN)/modelyard demo $(ARGS)
+
+format: setup ## Format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: setup ## Format, lint, types, import layers, unit and docs tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/unit tests/docs
+
+test: setup ## Run every test
+	$(BIN)/pytest -q -n 2 tests
+
+bench: setup ## Measure against the service most people write, and commit the results
+	$(BIN)/python -m benchmarks
+
+proto: setup ## Make the descriptor of the gRPC protocol anew
+	$(BIN)/python -m modelyard.api.grpc.generate
+
+constraints: ## Resolve the newest versions and pin them
+	./scripts/constraints.sh
+
+clean: ## Remove what was built
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,86 @@
+"""A bundle at hand: its manifest, and a local file for each of its paths."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelyard.bundle.digest import PREFIX, sha256_bytes, sha256_file
+from modelyard.bundle.manifest import MANIFEST_PATH, FileEntry, Manifest
+from modelyard.core.errors import DamagedBundle, ModelyardError, NotFound
+from modelyard.core.ports import BlobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An immutable package. `files` maps the paths inside the bundle to local files.
+
+    Nothing read through `read` or opened after `verify` can differ from what the digest named.
+    """
+
+    manifest: Manifest
+    files: Mapping[str, Path]
+
+    @property
+    def digest(self) -> str:
+        """`sha256:…`, the name of exactly these bytes."""
+        return self.manifest.digest
+
+    def entry(self, path: str) -> FileEntry:
+        """The manifest's entry for a path; raises `NotFound`."""
+        for entry in self.manifest.files:
+            if entry.path == path:
+                return entry
+        raise NotFound("no_such_file", f"the bundle has no file '{path}'", field=path)
+
+    def read(self, path: str) -> bytes:
+        """A file's bytes, verified; raises `DamagedBundle` naming the path."""
+        entry = self.entry(path)
+        try:
+            data = self.files[path].read_bytes()
+        except FileNotFoundError:
+            raise _missing(path) from None
+        if len(data) != entry.size or sha256_bytes(data) != entry.sha256:
+            raise _damaged(path)
+        return data
+
+    def verify(self) -> None:
+        """Read every byte and hold it against its digest; raises `DamagedBundle`."""
+        for entry in self.manifest.files:
+            path = self.files[entry.path]
+            if not path.is_file():
+                raise _missing(entry.path)
+            if path.stat().st_size != entry.size or sha256_file(path) != entry.sha256:
+                raise _damaged(entry.path)
+
+    @staticmethod
+    def from_store(store: BlobStore, digest: str) -> "Bundle":
+        """The bundle of that digest in a blob store, its manifest verified, its files not yet."""
+        hexdigest = digest.removeprefix(PREFIX)
+        data = store.path(hexdigest).read_bytes()
+        if sha256_bytes(data) != hexdigest:
+            raise _damaged(MANIFEST_PATH)
+        manifest = Manifest.decode(data)
+        files: dict[str, Path] = {}
+        for entry in manifest.files:
+            try:
+                files[entry.path] = store.path(entry.sha256)
+            except NotFound:
+                raise _missing(entry.path) from None
+        return Bundle(manifest, files)
+
+
+def _damaged(path: str) -> ModelyardError:
+    return DamagedBundle(
+        "damaged_bundle",
+        f"'{path}' is damaged: its bytes are not those that the bundle was published with; "
+        "publish it again or import it from a good copy",
+        field=path,
+    )
+
+
+def _missing(path: str) -> ModelyardError:
+    return DamagedBundle(
+        "damaged_bundle",
+        f"'{path}' is missing from the bundle; publish it again or import it from a good copy",
+        field=path,
+    )

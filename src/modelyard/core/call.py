@@ -1,0 +1,129 @@
+"""A call: one request on its way through, whatever protocol it came by.
+
+It is admitted, run and settled exactly once, however it ends. The protocol makes it, the exchange
+admits it and hands it to an endpoint, and whoever ends it first wins: a later answer, failure or
+cancellation of the same call does nothing.
+"""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Final
+
+from modelyard.core.datatypes import Array
+from modelyard.core.errors import Cancelled, Kind, ModelyardError
+
+_PREFIX: Final = os.urandom(6).hex()
+_COUNT: Final = itertools.count(1)
+
+
+class Outcome(StrEnum):
+    """How a call ended."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+
+
+_OUTCOMES: Final[dict[Kind, Outcome]] = {
+    Kind.INVALID: Outcome.REFUSED,
+    Kind.UNAUTHENTICATED: Outcome.REFUSED,
+    Kind.DENIED: Outcome.REFUSED,
+    Kind.NOT_FOUND: Outcome.REFUSED,
+    Kind.CONFLICT: Outcome.REFUSED,
+    Kind.EXHAUSTED: Outcome.REFUSED,
+    Kind.UNAVAILABLE: Outcome.REFUSED,
+    Kind.TIMEOUT: Outcome.TIMEOUT,
+    Kind.CANCELLED: Outcome.CANCELLED,
+    Kind.INTERNAL: Outcome.FAILED,
+}
+
+
+class Call:
+    """One request. Owned by the event loop: every method is called on the loop's thread.
+
+    `inputs` are checked arrays by name, `rows` their batch length, `deadline_ns` a
+    `time.monotonic_ns` moment or None. `reply` is called once, with the call, when it has ended:
+    then either `outputs` or `error` is set.
+    """
+
+    __slots__ = (
+        "deadline_ns",
+        "ended_ns",
+        "error",
+        "inputs",
+        "model",
+        "number",
+        "outcome",
+        "outputs",
+        "reply",
+        "rows",
+        "settle",
+        "started_ns",
+        "version",
+    )
+
+    def __init__(
+        self,
+        model: str,
+        version: int,
+        inputs: Mapping[str, Array],
+        rows: int,
+        reply: Callable[["Call"], None],
+        deadline_ns: int | None = None,
+    ) -> None:
+        self.number = next(_COUNT)
+        self.model = model
+        self.version = version
+        self.inputs = inputs
+        self.rows = rows
+        self.reply = reply
+        self.deadline_ns = deadline_ns
+        self.settle: Callable[[Call], None] | None = None
+        self.outputs: Mapping[str, Array] | None = None
+        self.error: ModelyardError | None = None
+        self.outcome: Outcome | None = None
+        self.started_ns = time.monotonic_ns()
+        self.ended_ns = 0
+
+    @property
+    def id(self) -> str:
+        """An id that no other call has, in this process or any other; text only when asked for."""
+        return f"{_PREFIX}-{self.number:x}"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the call has ended; nothing may be done for it any more."""
+        return self.outcome is not None
+
+    def answer(self, outputs: Mapping[str, Array]) -> None:
+        """End the call well."""
+        if self.outcome is None:
+            self.outputs = outputs
+            self._end(Outcome.OK)
+
+    def fail(self, error: ModelyardError) -> None:
+        """End the call with an error of ours."""
+        if self.outcome is None:
+            self.error = error
+            self._end(_OUTCOMES[error.kind])
+
+    def cancel(self) -> None:
+        """End the call because its caller has gone or asked for it."""
+        if self.outcome is None:
+            self.fail(Cancelled("cancelled", "the caller cancelled or went away"))
+
+    def _end(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.ended_ns = time.monotonic_ns()
+        settle, self.settle = self.settle, None
+        try:
+            # Only an admitted call has a settle; a refused one was never counted.
+            if settle is not None:
+                settle(self)
+        finally:
+            self.reply(self)

@@ -1,0 +1,188 @@
+"""The one configuration: typed, frozen, and read once at the edge.
+
+Command line over environment (`MODELYARD_…`) over `modelyard.toml` in the home over default.
+Unknown keys are errors. `docs/reference/configuration.md` is generated from `Config`.
+"""
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, get_type_hints
+
+from modelyard.core.errors import Invalid
+
+FILE_NAME: Final = "modelyard.toml"
+_PREFIX: Final = "MODELYARD_"
+
+
+def _default_home() -> Path:
+    return Path.home() / ".modelyard"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting of a Modelyard home and of a server started on it."""
+
+    home: Path = field(
+        default_factory=_default_home,
+        metadata={"doc": "Folder with the registry, the blobs and `modelyard.toml`."},
+    )
+    database_url: str = field(
+        default="",
+        metadata={
+            "doc": "SQLAlchemy URL of the registry; empty means SQLite in the home. "
+            "PostgreSQL: `postgresql+psycopg://user@host/name`."
+        },
+    )
+    host: str = field(
+        default="127.0.0.1", metadata={"doc": "Address that the server binds; loopback by default."}
+    )
+    port: int = field(default=8080, metadata={"doc": "HTTP port; 0 takes a free one."})
+    grpc_port: int = field(default=8081, metadata={"doc": "gRPC port; 0 takes a free one."})
+    max_body_bytes: int = field(
+        default=64 * 1024 * 1024,
+        metadata={"doc": "Largest request body or gRPC message, in bytes; larger ones get 413."},
+    )
+    queue_rows: int = field(
+        default=16_384,
+        metadata={"doc": "Rows that may wait at one endpoint; past that the answer is 429."},
+    )
+    max_batch_rows: int = field(default=1024, metadata={"doc": "Most rows that run as one batch."})
+    lanes: int = field(
+        default=0, metadata={"doc": "Threads for a model too slow to run in line; 0 means cores."}
+    )
+    inline_us: int = field(
+        default=300,
+        metadata={
+            "doc": "A batch expected to cost less than this many microseconds runs on the "
+            "event loop; a longer one runs in a lane."
+        },
+    )
+    poll_s: float = field(
+        default=0.2, metadata={"doc": "Seconds between two looks at the registry's routes."}
+    )
+    drain_s: float = field(
+        default=20.0, metadata={"doc": "Seconds that a stopping server waits for its calls to end."}
+    )
+    trust_pickle: bool = field(
+        default=False,
+        metadata={
+            "doc": "Allow `import` to open pickle and joblib files. They can run any code: "
+            "only for files of your own."
+        },
+    )
+
+    @property
+    def registry_url(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.home / 'registry.db'}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
+
+
+def load_config(
+    overrides: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
+) -> Config:
+    """Read the configuration; `overrides` are the command line's settings, None meaning unset.
+
+    Raises `Invalid` for an unknown key or a value of the wrong type, naming where it was set.
+    """
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    environ = os.environ if environ is None else environ
+    from_env = {
+        key.removeprefix(_PREFIX).lower(): value
+        for key, value in environ.items()
+        if key.startswith(_PREFIX)
+    }
+    home = Path(str(given.get("home") or from_env.get("home") or _default_home())).expanduser()
+    file = home / FILE_NAME
+    layers: list[tuple[str, Mapping[str, object]]] = [
+        (str(file), _read_file(file)),
+        ("the environment", from_env),
+        ("the command line", given),
+    ]
+    values: dict[str, Any] = {}
+    for where, layer in layers:
+        for key, value in layer.items():
+            values[key] = _parse(key, value, where)
+    values["home"] = home.absolute()
+    config = Config(**values)
+    _check_ranges(config)
+    return config
+
+
+def _read_file(file: Path) -> Mapping[str, object]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid("bad_config", f"{file} is not TOML: {error}", field=str(file)) from None
+
+
+def _parse(key: str, value: object, where: str) -> object:
+    hints = get_type_hints(Config)
+    if key not in hints:
+        near = difflib.get_close_matches(key, hints, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise Invalid("unknown_setting", f"{where} sets '{key}', which is no setting{hint}", field=key)
+    wanted = hints[key]
+    try:
+        return _convert(wanted, value)
+    except (ValueError, TypeError):
+        raise Invalid(
+            "bad_setting",
+            f"{where} sets '{key}' to {value!r}, which is no {wanted.__name__}",
+            field=key,
+        ) from None
+
+
+def _convert(wanted: type, value: object) -> object:
+    if wanted is bool:
+        if isinstance(value, bool):
+            return value
+        return _parse_bool(str(value).lower())
+    if wanted is Path:
+        return Path(str(value)).expanduser()
+    if isinstance(value, str) or (type(value) is int and wanted is float) or type(value) is wanted:
+        return wanted(value)
+    raise ValueError
+
+
+def _parse_bool(text: str) -> bool:
+    if text in ("true", "1", "yes"):
+        return True
+    if text in ("false", "0", "no"):
+        return False
+    raise ValueError
+
+
+def _check_ranges(config: Config) -> None:
+    for name, low, high in (
+        ("port", 0, 65535),
+        ("grpc_port", 0, 65535),
+        ("max_body_bytes", 1024, 2**31 - 1),
+        ("queue_rows", 1, 2**31),
+        ("max_batch_rows", 1, 2**20),
+        ("lanes", 0, 1024),
+        ("inline_us", 0, 10**6),
+        ("poll_s", 0.01, 60.0),
+        ("drain_s", 0.0, 3600.0),
+    ):
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise Invalid(
+                "bad_setting", f"'{name}' is {value}; it must lie in {low} to {high}", field=name
+            )
+
+
+def settings() -> tuple[dataclasses.Field[Any], ...]:
+    """The fields of `Config`, for the generated reference."""
+    return dataclasses.fields(Config)

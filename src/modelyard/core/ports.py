@@ -1,0 +1,132 @@
+"""The ports: what one part of the house may ask of another, without knowing which part it is."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from modelyard.core.call import Call
+from modelyard.core.datatypes import Array
+from modelyard.core.signature import Signature
+
+Arrays = Mapping[str, Array]
+
+
+class Runtime(Protocol):
+    """A loaded bundle that answers batches. May be called from several threads at once."""
+
+    @property
+    def signature(self) -> Signature:
+        """What it takes and gives."""
+        ...
+
+    def run(self, inputs: Arrays) -> dict[str, Array]:
+        """Named arrays in, named arrays out, every output of the signature, in its dtype.
+
+        Inputs satisfy `signature.check`. May raise anything; the caller turns it into an error.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what it holds; calling it twice is harmless."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Bytes by their sha256 (lower-case hex, without prefix). Blobs are immutable."""
+
+    def put(self, source: Path | bytes) -> str:
+        """Store a file's bytes, or bytes, durably before returning their sha256. Idempotent."""
+        ...
+
+    def has(self, digest: str) -> bool:
+        """Whether a blob is here."""
+        ...
+
+    def path(self, digest: str) -> Path:
+        """A local, read-only file with the blob's bytes; raises `NotFound`. Not verified."""
+        ...
+
+    def delete(self, digest: str) -> None:
+        """Remove a blob; one that is not here is no error."""
+        ...
+
+    def digests(self) -> Iterator[str]:
+        """Every blob here, in no order."""
+        ...
+
+
+class Gate(Protocol):
+    """Admit and settle: keys, quotas, metering and audit live behind these two."""
+
+    def admit(self, call: Call) -> None:
+        """Let the call in, or raise. Microseconds, no await."""
+        ...
+
+    def settle(self, call: Call) -> None:
+        """Record how an admitted call ended; called exactly once for each. Microseconds."""
+        ...
+
+
+class Served(Protocol):
+    """A version being served, as protocols see it."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The version's number."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """The bundle's digest, `sha256:…`."""
+        ...
+
+    @property
+    def platform(self) -> str:
+        """What runs it, as OIP metadata spells it: `onnxruntime_onnx`, `sklearn`, …."""
+        ...
+
+    @property
+    def signature(self) -> Signature:
+        """What it takes and gives."""
+        ...
+
+    @property
+    def sample(self) -> Arrays | None:
+        """A few real input rows, for documents and examples; None where the bundle has none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One line of the repository index: a version and whether it answers, and if not, why."""
+
+    model: str
+    version: int
+    ready: bool
+    reason: str = ""
+
+
+class Exchange(Protocol):
+    """Where every protocol brings its calls. Used on the event loop's thread only."""
+
+    def find(self, model: str, version: str | None = None) -> Served:
+        """The version that the route gives (or the number asked for); raises `NotFound`."""
+        ...
+
+    def submit(self, call: Call) -> None:
+        """Admit the call and run it; it ends through its own `reply`, always, and never raises."""
+        ...
+
+    def listings(self) -> Sequence[Listing]:
+        """Every version that is routed on this node."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Whether this node serves what the registry asks of it."""
+        ...

@@ -1,0 +1,185 @@
+"""What a model takes and gives: named, typed, shaped tensors, and columns where it is a table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelyard.core.datatypes import Array, Datatype
+from modelyard.core.errors import Invalid
+
+FREE = -1
+"""The length of an axis that a caller may choose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table: a position on the last axis of a tensor.
+
+    `categories` lists every value that was seen in training, where they are few; a value outside
+    them is refused unless `open_categories` says that the model knows what to do with it.
+    """
+
+    name: str
+    datatype: Datatype
+    nullable: bool = False
+    categories: tuple[str, ...] | None = None
+    open_categories: bool = False
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One named input or output.
+
+    `shape` has `-1` for free axes; axis 0 is the batch when the signature is batched.
+    `columns`, where given, names the positions of the last axis (`len(columns) == shape[-1]`):
+    table columns of an input, class names of a probability output.
+    `nullable` allows NaN in a float tensor that has no columns of its own to say so.
+    """
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    columns: tuple[Column, ...] = ()
+    nullable: bool = True
+
+    @property
+    def forbids_nan(self) -> bool:
+        """Whether a NaN anywhere in this tensor must be refused."""
+        if not self.datatype.is_float:
+            return False
+        if self.columns:
+            return not all(column.nullable for column in self.columns)
+        return not self.nullable
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Inputs and outputs of a bundle, in the model's own order.
+
+    `batched` says that axis 0 of every input and output is the batch, and that rows do not
+    influence each other: only then may calls be joined. `task` is `classification`, `regression`
+    or None.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batched: bool = True
+    task: str | None = None
+
+    @property
+    def is_table(self) -> bool:
+        """Whether every input is made of named columns, so that rows can be sent as objects."""
+        return self.batched and bool(self.inputs) and all(spec.columns for spec in self.inputs)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All table columns, in the order of the inputs that hold them."""
+        return tuple(column for spec in self.inputs for column in spec.columns)
+
+    def output(self, name: str) -> TensorSpec | None:
+        """The output of that name, or None."""
+        return next((spec for spec in self.outputs if spec.name == name), None)
+
+    def check(self, arrays: Mapping[str, Array]) -> int:
+        """Refuse arrays that this signature does not describe; return the number of rows.
+
+        Arrays must already have the exact dtype (`Datatype.dtype`). A model that is not batched
+        counts as one row. Raises `Invalid` with the tensor at fault in `field`.
+        """
+        rows = FREE
+        for spec in self.inputs:
+            array = arrays.get(spec.name)
+            if array is None:
+                raise Invalid(
+                    "missing_input",
+                    f"input '{spec.name}' is missing; the model takes "
+                    + ", ".join(f"'{each.name}'" for each in self.inputs),
+                    field=spec.name,
+                )
+            check_tensor(spec, array)
+            if self.batched:
+                if rows == FREE:
+                    rows = array.shape[0]
+                elif array.shape[0] != rows:
+                    raise Invalid(
+                        "unequal_rows",
+                        f"input '{spec.name}' has {array.shape[0]} rows, the others {rows}",
+                        field=spec.name,
+                    )
+        if len(arrays) != len(self.inputs):
+            known = {spec.name for spec in self.inputs}
+            unknown = next(name for name in arrays if name not in known)
+            raise Invalid(
+                "unknown_input",
+                f"the model has no input '{unknown}'; it takes "
+                + ", ".join(f"'{name}'" for name in sorted(known)),
+                field=unknown,
+            )
+        return rows if self.batched and self.inputs else 1
+
+
+def check_tensor(spec: TensorSpec, array: Array) -> None:
+    """Refuse an array whose dtype, rank, fixed axes, NaNs or categories differ from `spec`."""
+    if array.dtype != spec.datatype.dtype:
+        raise Invalid(
+            "wrong_datatype",
+            f"input '{spec.name}' is {spec.datatype}, not {Datatype.of(array.dtype)}",
+            field=spec.name,
+        )
+    shape = array.shape
+    if len(shape) != len(spec.shape):
+        raise Invalid(
+            "wrong_rank",
+            f"input '{spec.name}' has {len(spec.shape)} axes {list(spec.shape)}, "
+            f"not {len(shape)} {list(shape)}",
+            field=spec.name,
+        )
+    for axis, (got, wanted) in enumerate(zip(shape, spec.shape, strict=True)):
+        if wanted not in (FREE, got):
+            raise Invalid(
+                "wrong_shape",
+                f"axis {axis} of input '{spec.name}' has length {wanted}, not {got}",
+                field=spec.name,
+            )
+    if spec.forbids_nan:
+        _refuse_missing(spec, array)
+    elif spec.datatype is Datatype.BYTES and spec.columns:
+        _refuse_unseen(spec, array)
+
+
+def _refuse_missing(spec: TensorSpec, array: Array) -> None:
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    if not spec.columns:
+        raise Invalid("not_finite", f"input '{spec.name}' holds NaN or infinity", field=spec.name)
+    for index, column in enumerate(spec.columns):
+        values = array[..., index]
+        allowed = ~np.isinf(values) if column.nullable else np.isfinite(values)
+        if not allowed.all():
+            row = int(np.argmin(allowed.reshape(-1)))
+            raise Invalid(
+                "not_finite",
+                f"column '{column.name}' is missing, NaN or infinite in row {row}, "
+                "and the model takes no missing values there",
+                field=column.name,
+            )
+
+
+def _refuse_unseen(spec: TensorSpec, array: Array) -> None:
+    for index, column in enumerate(spec.columns):
+        if column.categories is None or column.open_categories:
+            continue
+        allowed = set(column.categories)
+        if column.nullable:
+            allowed.add("")
+        for row, value in enumerate(array[..., index].reshape(-1)):
+            if value not in allowed:
+                raise Invalid(
+                    "unseen_category",
+                    f"column '{column.name}' has '{value!s:.80}' in row {row}; known are "
+                    + ", ".join(f"'{each}'" for each in column.categories[:20]),
+                    field=column.name,
+                )

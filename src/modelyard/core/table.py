@@ -1,0 +1,152 @@
+"""Tables to tensors and back: rows or columns by name, as every plain contract sends them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
+
+import numpy as np
+
+from modelyard.core.datatypes import Array, Datatype
+from modelyard.core.errors import Invalid
+from modelyard.core.signature import Column, Signature, TensorSpec
+from modelyard.core.tensors import from_list
+
+LABEL = "label"
+"""The output that holds the predicted class of a classifier."""
+PROBABILITIES = "probabilities"
+"""The output that holds one probability a class; its columns name the classes."""
+PREDICTION = "prediction"
+"""The output that holds a regression's value."""
+
+
+class TableReader:
+    """Reads rows or columns into the input tensors of one signature. Made once, used per call."""
+
+    def __init__(self, signature: Signature) -> None:
+        if not signature.is_table:
+            raise Invalid(
+                "not_a_table",
+                "this model takes tensors, not rows of named columns; call it over /v2",
+            )
+        self._signature = signature
+        self._names = [column.name for column in signature.columns]
+        self._picks = [_pick(spec) for spec in signature.inputs]
+
+    def rows(self, rows: Sequence[object]) -> dict[str, Array]:
+        """Arrays from objects, one a row; columns that the model does not know are ignored."""
+        try:
+            return {
+                spec.name: self._fill(spec, [pick(row) for row in rows])  # type: ignore[arg-type]
+                for spec, pick in zip(self._signature.inputs, self._picks, strict=True)
+            }
+        except (KeyError, TypeError):
+            raise self._misfit(rows) from None
+
+    def columns(self, columns: Mapping[str, Sequence[object]]) -> dict[str, Array]:
+        """Arrays from one list of values a column, all of one length."""
+        lengths = {len(values) for values in columns.values()}
+        if len(lengths) > 1:
+            raise Invalid("unequal_rows", "the columns are not all of one length")
+        missing = next((name for name in self._names if name not in columns), None)
+        if missing is not None:
+            raise _missing_column(missing, self._names)
+        return {
+            spec.name: self._fill(
+                spec,
+                list(zip(*(columns[column.name] for column in spec.columns), strict=True)),
+            )
+            for spec in self._signature.inputs
+        }
+
+    def _fill(self, spec: TensorSpec, values: list[tuple[object, ...]]) -> Array:
+        shape = (len(values), len(spec.columns))
+        try:
+            return from_list(spec.datatype, shape, values, spec.name)
+        except Invalid as error:
+            raise _blame(spec, values) or error from None
+
+    def _misfit(self, rows: Sequence[object]) -> Invalid:
+        for index, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                return Invalid(
+                    "bad_row",
+                    f"row {index} is a {type(row).__name__}, not an object of columns and values",
+                    field=f"rows[{index}]",
+                )
+            for name in self._names:
+                if name not in row:
+                    return _missing_column(name, self._names, index)
+        return Invalid("bad_rows", "the rows cannot be read")
+
+
+def _pick(spec: TensorSpec) -> "itemgetter[object]":
+    # A slice-free itemgetter of one name gives a bare value; the wrapper keeps rows tuples.
+    names = [column.name for column in spec.columns]
+    if len(names) > 1:
+        return itemgetter(*names)
+    only = names[0]
+    return lambda row: (row[only],)  # type: ignore[return-value]
+
+
+def _missing_column(name: str, names: list[str], row: int | None = None) -> Invalid:
+    where = "" if row is None else f" in row {row}"
+    return Invalid(
+        "missing_column",
+        f"column '{name}' is missing{where}; the model takes "
+        + ", ".join(f"'{each}'" for each in names[:40]),
+        field=name,
+    )
+
+
+def _blame(spec: TensorSpec, values: list[tuple[object, ...]]) -> Invalid | None:
+    """Find the column and row whose value does not fit; only called when something does not."""
+    for index, column in enumerate(spec.columns):
+        for row, line in enumerate(values):
+            try:
+                from_list(spec.datatype, (1,), [line[index]], column.name)
+            except Invalid as error:
+                return Invalid(
+                    error.code,
+                    f"column '{column.name}' has {line[index]!r:.80} in row {row}, "
+                    f"which is no {_plainly(column)}",
+                    field=column.name,
+                )
+    return None
+
+
+def _plainly(column: Column) -> str:
+    if column.datatype is Datatype.BYTES:
+        return "string"
+    if column.datatype is Datatype.BOOL:
+        return "true or false"
+    return "whole number in range" if column.datatype.is_integer else "number in range"
+
+
+def predictions(signature: Signature, outputs: Mapping[str, Array]) -> Iterator[dict[str, object]]:
+    """One plain object a row: `prediction`, and `probabilities` by class name for a classifier.
+
+    A model with other outputs gives an object of all of them, by name.
+    """
+    label, regression = outputs.get(LABEL), outputs.get(PREDICTION)
+    main = label if label is not None else regression
+    if main is None or main.ndim == 0:
+        yield from _named(outputs)
+        return
+    values = main.reshape(len(main), -1)
+    single = values.shape[1] == 1
+    plain = values[:, 0].tolist() if single else values.tolist()
+    probabilities = outputs.get(PROBABILITIES)
+    spec = signature.output(PROBABILITIES)
+    if probabilities is None or spec is None or not spec.columns:
+        for value in plain:
+            yield {"prediction": value}
+        return
+    classes = [column.name for column in spec.columns]
+    for value, row in zip(plain, probabilities.tolist(), strict=True):
+        yield {"prediction": value, "probabilities": dict(zip(classes, row, strict=True))}
+
+
+def _named(outputs: Mapping[str, Array]) -> Iterator[dict[str, object]]:
+    columns = {name: np.asarray(array).tolist() for name, array in outputs.items()}
+    lengths = {len(values) for values in columns.values() if isinstance(values, list)}
+    for index in range(min(lengths, default=0)):
+        yield {"prediction": {name: values[index] for name, values in columns.items()}}

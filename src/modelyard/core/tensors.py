@@ -1,0 +1,195 @@
+"""Arrays to and from what travels: nested JSON lists and the protocol's raw little-endian bytes.
+
+Every function here is called once per tensor of a request, so each stays a few microseconds, and
+every refusal is an `Invalid` that names the tensor. Sources: Open Inference Protocol v2, "Tensor
+Data"; its binary tensor data extension.
+"""
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from modelyard.core.datatypes import Array, Datatype
+from modelyard.core.errors import Invalid
+
+_LENGTH = struct.Struct("<I")
+
+
+def check_shape(shape: object, field: str) -> tuple[int, ...]:
+    """The shape as a tuple of lengths, refusing anything but non-negative integers."""
+    if not isinstance(shape, list | tuple) or not all(
+        type(length) is int and length >= 0 for length in shape
+    ):
+        raise Invalid(
+            "bad_shape", f"the shape of '{field}' must be a list of lengths, 0 or more", field=field
+        )
+    return tuple(shape)
+
+
+def from_list(datatype: Datatype, shape: tuple[int, ...], data: object, field: str) -> Array:
+    """A new array from JSON values, flat or nested in row-major order.
+
+    Numbers must fit the datatype exactly in kind and range (no strings for numbers, no fractions
+    for integers, no wrap-around); `null` is NaN in a float tensor.
+    """
+    if not isinstance(data, list | tuple):
+        raise Invalid("bad_data", f"the data of '{field}' must be a list", field=field)
+    array = _strings(data, field) if datatype is Datatype.BYTES else _numbers(datatype, data, field)
+    if array.size != math.prod(shape):
+        raise Invalid(
+            "wrong_length",
+            f"'{field}' has {array.size} values, its shape {list(shape)} needs {math.prod(shape)}",
+            field=field,
+        )
+    return array.reshape(shape)
+
+
+def _numbers(datatype: Datatype, data: Sequence[object], field: str) -> Array:
+    try:
+        array = np.array(data) if len(data) else np.empty(0, datatype.dtype)
+    except (ValueError, OverflowError) as error:
+        raise Invalid(
+            "bad_data", f"the data of '{field}' is ragged or not of {datatype}", field=field
+        ) from error
+    kind = array.dtype.kind
+    if kind == "O" and datatype.is_float:
+        array, kind = _with_missing(array, datatype, field), "f"
+    if datatype.is_float and kind in "fiu":
+        try:
+            with np.errstate(over="raise"):
+                return array.astype(datatype.dtype, copy=False)
+        except FloatingPointError as error:
+            raise Invalid(
+                "out_of_range", f"'{field}' holds a value too large for {datatype}", field=field
+            ) from error
+    if datatype.is_integer and kind in "iu":
+        limits = np.iinfo(datatype.dtype)
+        if array.size and (int(array.min()) < limits.min or int(array.max()) > limits.max):
+            raise Invalid(
+                "out_of_range",
+                f"'{field}' holds a value outside {datatype}'s {limits.min} to {limits.max}",
+                field=field,
+            )
+        return array.astype(datatype.dtype, copy=False)
+    if datatype is Datatype.BOOL and (kind == "b" or (kind in "iu" and _is_binary(array))):
+        return array.astype(np.bool_, copy=False)
+    raise Invalid(
+        "wrong_datatype", f"the data of '{field}' holds values that are not {datatype}", field=field
+    )
+
+
+def _is_binary(array: Array) -> bool:
+    return bool(np.isin(array, (0, 1)).all())
+
+
+def _with_missing(array: Array, datatype: Datatype, field: str) -> Array:
+    values = np.empty(array.size, np.float64)
+    for index, value in enumerate(array.reshape(-1)):
+        if value is None:
+            values[index] = np.nan
+        elif type(value) in (int, float):
+            values[index] = value
+        else:
+            raise Invalid(
+                "wrong_datatype",
+                f"the data of '{field}' holds a {type(value).__name__}, not {datatype}",
+                field=field,
+            )
+    return values.reshape(array.shape)
+
+
+def _strings(data: Sequence[object], field: str) -> Array:
+    values = list(_flat_strings(data, field))
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _flat_strings(data: Sequence[object], field: str, depth: int = 0) -> Iterator[str]:
+    if depth > 32:
+        raise Invalid("bad_data", f"the data of '{field}' is nested too deep", field=field)
+    for value in data:
+        if type(value) is str:
+            yield value
+        elif value is None:
+            yield ""
+        elif isinstance(value, list | tuple):
+            yield from _flat_strings(value, field, depth + 1)
+        else:
+            raise Invalid(
+                "wrong_datatype",
+                f"the data of '{field}' holds a {type(value).__name__}, not a string",
+                field=field,
+            )
+
+
+def from_raw(
+    datatype: Datatype, shape: tuple[int, ...], data: bytes | memoryview, field: str
+) -> Array:
+    """A read-only view (numbers) or a new array (strings) over raw little-endian bytes."""
+    count = math.prod(shape)
+    if datatype is Datatype.BYTES:
+        return _strings_from_raw(count, data, field).reshape(shape)
+    needed = count * datatype.dtype.itemsize
+    if len(data) != needed:
+        raise Invalid(
+            "wrong_length",
+            f"'{field}' has {len(data)} bytes, its shape {list(shape)} of {datatype} "
+            f"needs {needed}",
+            field=field,
+        )
+    if datatype is Datatype.BOOL:
+        octets = np.frombuffer(data, np.uint8)
+        if octets.size and octets.max() > 1:
+            raise Invalid(
+                "bad_data", f"'{field}' holds a BOOL byte that is neither 0 nor 1", field=field
+            )
+    return np.frombuffer(data, datatype.dtype).reshape(shape)
+
+
+def _strings_from_raw(count: int, data: bytes | memoryview, field: str) -> Array:
+    # Each element costs at least its four-byte length, so a false count allocates nothing.
+    if count * _LENGTH.size > len(data):
+        raise Invalid(
+            "wrong_length", f"'{field}' is too short for {count} BYTES elements", field=field
+        )
+    array = np.empty(count, object)
+    position = 0
+    for index in range(count):
+        end_of_length = position + _LENGTH.size
+        if end_of_length > len(data):
+            raise Invalid("wrong_length", f"'{field}' ends inside element {index}", field=field)
+        end = end_of_length + _LENGTH.unpack_from(data, position)[0]
+        if end > len(data):
+            raise Invalid("wrong_length", f"'{field}' ends inside element {index}", field=field)
+        array[index] = text(data[end_of_length:end], field)
+        position = end
+    if position != len(data):
+        raise Invalid(
+            "wrong_length", f"'{field}' has {len(data) - position} bytes too many", field=field
+        )
+    return array
+
+
+def text(data: bytes | memoryview, field: str) -> str:
+    """UTF-8 bytes as text; refuses any other bytes, which no ONNX string can hold."""
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise Invalid(
+            "not_utf8", f"'{field}' holds a BYTES element that is not UTF-8 text", field=field
+        ) from error
+
+
+def to_raw(array: Array) -> bytes:
+    """The array's elements as raw little-endian bytes, strings with their four-byte lengths."""
+    if array.dtype.kind not in "OSU":
+        return array.tobytes()
+    parts: list[bytes] = []
+    for value in array.reshape(-1).tolist():
+        encoded = value if isinstance(value, bytes) else str(value).encode()
+        parts.append(_LENGTH.pack(len(encoded)))
+        parts.append(encoded)
+    return b"".join(parts)
