@@ -1,0 +1,1 @@
+"""Bytes to calls and back, one package a protocol."""

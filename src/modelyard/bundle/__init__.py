@@ -1,0 +1,1 @@
+"""The package format: manifest, digests, trust check, archive."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -11,8 +11,8 @@ from modelyard.bundle.digest import PREFIX, canonical_json, sha256_bytes
 from modelyard.core.errors import Invalid
 from modelyard.core.signature import Signature
 
-SCHEMA = "modelyard.bundle/1"
-MANIFEST_PATH = "bundle.json"
+SCHEMA: Final = "modelyard.bundle/1"
+MANIFEST_PATH: Final = "bundle.json"
 
 
 class Format(StrEnum):
@@ -185,7 +185,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         paths = {entry.path for entry in manifest.files}
         for path in (manifest.serving.path, manifest.samples, *manifest.evaluation.plots):
             if path is not None and path not in paths:
-                raise Invalid("bad_manifest", f"'{path}' is not among the bundle's files", field=path)
+                raise Invalid(
+                    "bad_manifest", f"'{path}' is not among the bundle's files", field=path
+                )
         if manifest.encode() != data:
             raise Invalid(
                 "bad_manifest", "the manifest is not in its canonical form", field=MANIFEST_PATH
@@ -209,7 +211,9 @@ def check_paths(paths: Iterable[str]) -> None:
             or any(character in path for character in '\\:\0\n\r"')
             or path.casefold() == MANIFEST_PATH
         ):
-            raise Invalid("bad_path", f"'{path!s:.80}' is no path for a file in a bundle", field=path)
+            raise Invalid(
+                "bad_path", f"'{path!s:.80}' is no path for a file in a bundle", field=path
+            )
         if path.casefold() in seen:
             raise Invalid("bad_path", f"two files of the bundle are called '{path}'", field=path)
         seen.add(path.casefold())

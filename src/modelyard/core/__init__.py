@@ -1,0 +1,1 @@
+"""Values, ports, errors and configuration; imports numpy and the standard library only."""

@@ -132,7 +132,9 @@ def _parse(key: str, value: object, where: str) -> object:
     if key not in hints:
         near = difflib.get_close_matches(key, hints, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise Invalid("unknown_setting", f"{where} sets '{key}', which is no setting{hint}", field=key)
+        raise Invalid(
+            "unknown_setting", f"{where} sets '{key}', which is no setting{hint}", field=key
+        )
     wanted = hints[key]
     try:
         return _convert(wanted, value)

@@ -5,13 +5,15 @@ does every column of text in a table.
 """
 
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import Invalid
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
+"""A tensor; its element type is data (a `Datatype`), not something a type checker can know."""
 
 
 class Datatype(StrEnum):
@@ -32,7 +34,7 @@ class Datatype(StrEnum):
     BYTES = "BYTES"
 
     @property
-    def dtype(self) -> np.dtype[np.generic]:
+    def dtype(self) -> np.dtype[Any]:
         """The numpy dtype, little-endian where it matters; `object` for BYTES."""
         return _DTYPES[self]
 
@@ -47,7 +49,7 @@ class Datatype(StrEnum):
         return self in _INTEGERS
 
     @staticmethod
-    def of(dtype: np.dtype[np.generic]) -> "Datatype":
+    def of(dtype: np.dtype[Any]) -> "Datatype":
         """The datatype that holds a numpy dtype's values; raises `Invalid` where none does."""
         if dtype.kind in "OSUT":
             return Datatype.BYTES
@@ -57,7 +59,7 @@ class Datatype(StrEnum):
         return found
 
 
-_DTYPES: dict[Datatype, np.dtype[np.generic]] = {
+_DTYPES: dict[Datatype, np.dtype[Any]] = {
     Datatype.BOOL: np.dtype(np.bool_),
     Datatype.UINT8: np.dtype(np.uint8),
     Datatype.UINT16: np.dtype("<u2"),

@@ -41,7 +41,9 @@ class Reference:
         # isdecimal alone would admit digits of other scripts, and int() would read them.
         if not (version.isascii() and version.isdecimal() and 0 < int(version[:12]) < 2**31):
             raise Invalid(
-                "bad_version", f"'{version:.40}' is no version number: use 1, 2, 3 …", field="version"
+                "bad_version",
+                f"'{version:.40}' is no version number: use 1, 2, 3 …",
+                field="version",
             )
         return Reference(model, version=int(version))
 

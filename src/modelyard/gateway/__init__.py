@@ -1,0 +1,1 @@
+"""Admit and settle: the gate that every call passes."""

@@ -1,0 +1,1 @@
+"""Bundle-to-bundle changes with a parity report."""

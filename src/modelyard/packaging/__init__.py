@@ -1,0 +1,1 @@
+"""A fitted model or a file in, a bundle out."""

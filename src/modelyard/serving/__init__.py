@@ -1,0 +1,1 @@
+"""Calls to runtimes: endpoints, batches, lanes, the exchange, the node."""

@@ -1,0 +1,1 @@
+"""In-memory twins and conformance suites for every port."""

@@ -1,0 +1,1 @@
+"""Recipe to table to fitted, evaluated, gated model."""
