@@ -1,9 +1,10 @@
 """The ports: what one part of the house may ask of another, without knowing which part it is."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, BinaryIO, Protocol
 
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array
@@ -33,10 +34,17 @@ class Runtime(Protocol):
 
 
 class BlobStore(Protocol):
-    """Bytes by their sha256 (lower-case hex, without prefix). Blobs are immutable."""
+    """Bytes by their sha256 (lower-case hex, without prefix). Blobs are immutable.
 
-    def put(self, source: Path | bytes) -> str:
-        """Store a file's bytes, or bytes, durably before returning their sha256. Idempotent."""
+    Used from many threads and processes at once. One registry owns a store: `collect` deletes
+    whatever that registry does not refer to.
+    """
+
+    def put(self, source: Path | bytes | BinaryIO) -> str:
+        """Store a file's bytes, or bytes, durably before returning their sha256.
+
+        Idempotent, and a damaged blob is replaced. Raises `Exhausted` when the disk is full.
+        """
         ...
 
     def has(self, digest: str) -> bool:
@@ -53,6 +61,25 @@ class BlobStore(Protocol):
 
     def digests(self) -> Iterator[str]:
         """Every blob here, in no order."""
+        ...
+
+    def hold(self) -> AbstractContextManager[None]:
+        """While held, by any thread or process, nothing is collected.
+
+        Hold it from the first `put` until what was put is referred to.
+        """
+        ...
+
+    def leftovers(self) -> Sequence[str]:
+        """Names of half-written files: a put that died, or one that is running now."""
+        ...
+
+    def collect(self, referenced: Callable[[], Set[str]]) -> Sequence[str]:
+        """Delete leftovers and the blobs that are not referenced, and return their names.
+
+        `referenced` is asked when nobody holds the store and nobody can begin to. Raises `Conflict`
+        when the store stays held.
+        """
         ...
 
 
@@ -99,6 +126,11 @@ class Served(Protocol):
     @property
     def sample(self) -> Arrays | None:
         """A few real input rows, for documents and examples; None where the bundle has none."""
+        ...
+
+    @property
+    def cache(self) -> dict[str, Any]:
+        """Room for what a protocol prepares once for this version; it ends with the version."""
         ...
 
 

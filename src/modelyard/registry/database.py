@@ -1,0 +1,219 @@
+"""One way to read and one way to write, the same on SQLite and PostgreSQL.
+
+Writers take turns, across all processes: SQLite by `BEGIN IMMEDIATE`, PostgreSQL by an advisory
+lock that the transaction holds. So numbers are consecutive, and a change that is visible is never
+followed by an older one. Registry writes are rare and take milliseconds.
+"""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import QueuePool
+
+from modelyard.core.errors import (
+    Conflict,
+    Exhausted,
+    Invalid,
+    MissingExtra,
+    ModelyardError,
+    Unavailable,
+)
+from modelyard.registry.tables import HEAD
+
+_PATIENCE_S: Final = 30.0
+_WRITE: Final = "modelyard_write"
+_WRITER_LOCK: Final = 0x6D6F64656C796172
+"""The advisory lock of PostgreSQL writers: the letters of 'modelyar'."""
+
+
+class Database:
+    """An engine with the present schema behind it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._reader = engine
+        if engine.dialect.name == "postgresql":
+            # A reader that asks twice must see one state.
+            self._reader = engine.execution_options(isolation_level="REPEATABLE READ")
+        self._writer = engine.execution_options(**{_WRITE: True})
+
+    @staticmethod
+    def open(url: str) -> "Database":
+        """Connect and bring the schema up to date; safe in many processes at once."""
+        parsed = _parse(url)
+        database = Database(_make_engine(parsed))
+        try:
+            database._migrate()
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._writer.dispose()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A snapshot."""
+        with _named_errors(), self._reader.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that no other writer overlaps; committed when the block ends well."""
+        with _named_errors(), self._writer.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # READ COMMITTED: what is read after this lock is what its last holder left.
+                connection.execute(select(text(f"pg_advisory_xact_lock({_WRITER_LOCK})")))
+            yield connection
+
+    def _migrate(self) -> None:
+        with self.read() as connection:
+            if _revision(connection) == HEAD:
+                return
+        if self._reader.dialect.name == "sqlite":
+            self._use_wal()
+        with self.write() as connection:
+            # Somebody else may have done it while we waited for the lock.
+            if _revision(connection) != HEAD:
+                _upgrade(connection)
+
+    def _use_wal(self) -> None:
+        """Turn write-ahead logging on; the file remembers it."""
+        deadline = time.monotonic() + _PATIENCE_S
+        raw = self._reader.raw_connection()
+        try:
+            # Against another process doing the same, SQLite fails at once instead of waiting.
+            while True:
+                try:
+                    raw.cursor().execute("PRAGMA journal_mode = WAL")
+                except sqlite3.OperationalError:
+                    if time.monotonic() >= deadline:
+                        raise
+                    time.sleep(0.01)
+                else:
+                    return
+        finally:
+            raw.close()
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise _bad_url(url) from None
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise _bad_url(parsed.render_as_string(hide_password=True))
+    return parsed
+
+
+def _bad_url(url: str) -> ModelyardError:
+    return Invalid(
+        "bad_database_url",
+        f"'{url}' is no registry: use sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME",
+        field="database_url",
+    )
+
+
+def _make_engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        return _make_sqlite_engine(url)
+    try:
+        return create_engine(url, pool_pre_ping=True)
+    except ImportError as error:
+        raise MissingExtra("postgres", "a registry on PostgreSQL") from error
+    except NoSuchModuleError:
+        raise _bad_url(url.render_as_string(hide_password=True)) from None
+
+
+def _make_sqlite_engine(url: URL) -> Engine:
+    in_memory = url.database in (None, "", ":memory:")
+    if not in_memory:
+        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    # A database in memory lives in its connection: one, lent to one thread at a time.
+    size = {"pool_size": 1, "max_overflow": 0} if in_memory else {}
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        connect_args={"check_same_thread": False, "timeout": _PATIENCE_S},
+        **size,
+    )
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: sqlite3.Connection, record: object) -> None:
+        # The driver must not begin transactions by its own rules; `begin` below does.
+        connection.isolation_level = None
+        connection.execute("PRAGMA foreign_keys = ON")
+        # What was reported as published must survive a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get(_WRITE, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _upgrade(connection: Connection) -> None:
+    # Alembic costs more to import than all the rest, and is needed once in a registry's life.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", "modelyard.registry:migrations")
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise Conflict(
+            "unknown_schema",
+            f"the registry has a schema that this Modelyard does not know ({error}); "
+            "it was probably written by a newer one: upgrade Modelyard",
+        ) from error
+
+
+@contextlib.contextmanager
+def _named_errors() -> Iterator[None]:
+    """Turn what a database says about its own state into errors of the house."""
+    try:
+        yield
+    except DBAPIError as error:
+        named = _name_error(error)
+        if named is None:
+            raise
+        raise named from error
+
+
+def _name_error(error: DBAPIError) -> ModelyardError | None:
+    cause: Any = error.orig
+    # SQLite names its errors, PostgreSQL has SQLSTATEs; 53100 is disk_full.
+    name = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None) or ""
+    if name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "53100"):
+        return Exhausted(
+            "disk_full",
+            "the registry's disk is full; nothing was changed: free some space and try again",
+        )
+    if name.startswith("SQLITE_BUSY"):
+        return Unavailable("registry_busy", "the registry is being written to by others; try again")
+    if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+        return Unavailable(
+            "registry_damaged", "the registry's database file is damaged; restore it from a copy"
+        )
+    if type(cause).__name__ == "OperationalError":
+        return Unavailable("registry_unavailable", f"the registry does not answer: {cause}")
+    return None

@@ -1,0 +1,244 @@
+"""What is asked of the tables; every function reads within the caller's transaction."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, cast
+
+from sqlalchemy import Connection, Row, func, select
+
+from modelyard.core.errors import NotFound
+from modelyard.core.names import Reference
+from modelyard.registry.tables import aliases, audit, models, route_changes, routes, versions
+from modelyard.registry.values import AuditRow, Model, Route, RouteChange, Version
+
+
+def list_models(connection: Connection) -> list[Model]:
+    """Every model, by name."""
+    latest = (
+        select(versions.c.model, func.max(versions.c.number).label("latest"))
+        .group_by(versions.c.model)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(models.c.name, models.c.created, latest.c.latest)
+        .join(latest, latest.c.model == models.c.name, isouter=True)
+        .order_by(models.c.name)
+    ).all()
+    routed = {route.model: route.number for route in list_routes(connection)}
+    named: dict[str, dict[str, int]] = {}
+    for model, alias, number in connection.execute(select(aliases).order_by(aliases.c.alias)):
+        named.setdefault(model, {})[alias] = number
+    return [
+        Model(
+            name=name,
+            created=created,
+            latest=newest,
+            routed=routed.get(name),
+            aliases=named.get(name, {}),
+        )
+        for name, created, newest in rows
+    ]
+
+
+def list_versions(connection: Connection, model: str) -> list[Version]:
+    """Every version of a model, oldest first; raises `NotFound` for an unknown model."""
+    rows = connection.execute(
+        select(versions).where(versions.c.model == model).order_by(versions.c.number)
+    ).all()
+    if not rows:
+        raise _unknown_model(connection, model)
+    named: dict[int, list[str]] = {}
+    for alias, number in connection.execute(
+        select(aliases.c.alias, aliases.c.number)
+        .where(aliases.c.model == model)
+        .order_by(aliases.c.alias)
+    ):
+        named.setdefault(number, []).append(alias)
+    return [_to_version(row, named.get(row.number, ())) for row in rows]
+
+
+def find_version(connection: Connection, model: str, number: int) -> Version:
+    """That version; raises `NotFound` saying which there are."""
+    row = connection.execute(
+        select(versions).where(versions.c.model == model, versions.c.number == number)
+    ).one_or_none()
+    if row is None:
+        existing = list_versions(connection, model)
+        raise NotFound(
+            "unknown_version",
+            f"'{model}' has no version {number}; it has {_range(existing)}",
+            field="version",
+        )
+    return _to_version(row, _aliases_of(connection, model, number))
+
+
+def find_alias(connection: Connection, model: str, alias: str) -> Version:
+    """The version that an alias names; raises `NotFound` saying which aliases there are."""
+    number = alias_number(connection, model, alias)
+    if number is not None:
+        return find_version(connection, model, number)
+    names = sorted(name for version in list_versions(connection, model) for name in version.aliases)
+    there = f"it has {', '.join(names)}" if names else "it has none"
+    raise NotFound("unknown_alias", f"'{model}' has no alias '{alias}'; {there}", field="alias")
+
+
+def alias_number(connection: Connection, model: str, alias: str) -> int | None:
+    """The number that an alias points at."""
+    return connection.execute(
+        select(aliases.c.number).where(aliases.c.model == model, aliases.c.alias == alias)
+    ).scalar()
+
+
+def find_digest(connection: Connection, model: str, digest: str) -> Version | None:
+    """The version of a model that points at that bundle."""
+    row = connection.execute(
+        select(versions).where(versions.c.model == model, versions.c.digest == digest)
+    ).one_or_none()
+    if row is None:
+        return None
+    return _to_version(row, _aliases_of(connection, model, row.number))
+
+
+def newest_accepted(connection: Connection, model: str) -> Version:
+    """The newest version that passed its gate; raises `NotFound`."""
+    number = connection.execute(
+        select(func.max(versions.c.number)).where(
+            versions.c.model == model, versions.c.state == "accepted"
+        )
+    ).scalar()
+    if number is not None:
+        return find_version(connection, model, number)
+    existing = list_versions(connection, model)
+    raise NotFound(
+        "no_accepted_version",
+        f"no version of '{model}' passed its gate; name one of {_range(existing)} to use it anyway",
+        field="version",
+    )
+
+
+def resolve(connection: Connection, reference: Reference) -> Version:
+    """What a reference means now; a bare model is its routed or else newest accepted version."""
+    if reference.version is not None:
+        return find_version(connection, reference.model, reference.version)
+    if reference.alias is not None:
+        return find_alias(connection, reference.model, reference.alias)
+    route = find_route(connection, reference.model)
+    if route is not None:
+        return find_version(connection, route.model, route.number)
+    return newest_accepted(connection, reference.model)
+
+
+def list_routes(connection: Connection) -> list[Route]:
+    """Every model's present route, by model."""
+    rows = connection.execute(_ROUTES.order_by(routes.c.model)).all()
+    return [_to_route(connection, row) for row in rows]
+
+
+def find_route(connection: Connection, model: str) -> Route | None:
+    """A model's present route."""
+    row = connection.execute(_ROUTES.where(routes.c.model == model)).one_or_none()
+    return None if row is None else _to_route(connection, row)
+
+
+def get_route(connection: Connection, model: str) -> Route:
+    """The present route of a model that has one."""
+    return _to_route(connection, connection.execute(_ROUTES.where(routes.c.model == model)).one())
+
+
+def generation(connection: Connection) -> int:
+    """The newest change of any route; 0 before the first."""
+    return connection.execute(select(func.max(route_changes.c.generation))).scalar() or 0
+
+
+def list_changes(connection: Connection, model: str) -> list[RouteChange]:
+    """Every change of a model's route, oldest first; raises `NotFound` for an unknown model."""
+    if not connection.execute(select(models).where(models.c.name == model)).first():
+        raise _unknown_model(connection, model)
+    rows = connection.execute(
+        select(route_changes)
+        .where(route_changes.c.model == model)
+        .order_by(route_changes.c.generation)
+    )
+    return [
+        RouteChange(
+            generation=row.generation,
+            model=row.model,
+            action=row.action,
+            number=first_target(row.targets),
+            changed=row.changed,
+            actor=row.actor,
+            reason=row.reason,
+        )
+        for row in rows
+    ]
+
+
+def list_audit(connection: Connection, model: str | None, limit: int) -> list[AuditRow]:
+    """The newest audit rows, newest first."""
+    query = select(audit).order_by(audit.c.id.desc()).limit(limit)
+    if model is not None:
+        query = query.where(audit.c.model == model)
+    return [AuditRow(**row) for row in connection.execute(query).mappings()]
+
+
+def first_target(targets: Any) -> int | None:
+    """The version that a change's `targets` lead to; None where they lead nowhere."""
+    return None if targets is None else int(targets[0]["version"])
+
+
+_ROUTES = select(route_changes).join(routes, routes.c.generation == route_changes.c.generation)
+
+
+def _to_route(connection: Connection, row: Row[Any]) -> Route:
+    number = cast(int, first_target(row.targets))
+    digest = connection.execute(
+        select(versions.c.digest).where(versions.c.model == row.model, versions.c.number == number)
+    ).scalar_one()
+    return Route(
+        model=row.model,
+        number=number,
+        digest=digest,
+        generation=row.generation,
+        changed=row.changed,
+        actor=row.actor,
+    )
+
+
+def _to_version(row: Row[Any], names: Sequence[str]) -> Version:
+    return Version(
+        model=row.model,
+        number=row.number,
+        digest=row.digest,
+        state=row.state,
+        created=row.created,
+        actor=row.actor,
+        aliases=tuple(names),
+    )
+
+
+def _aliases_of(connection: Connection, model: str, number: int) -> Sequence[str]:
+    query = (
+        select(aliases.c.alias)
+        .where(aliases.c.model == model, aliases.c.number == number)
+        .order_by(aliases.c.alias)
+    )
+    return connection.execute(query).scalars().all()
+
+
+def _unknown_model(connection: Connection, model: str) -> NotFound:
+    names = connection.execute(select(models.c.name).order_by(models.c.name)).scalars().all()
+    near = difflib.get_close_matches(model, names, n=1)
+    if near:
+        hint = f"did you mean '{near[0]}'?"
+    elif names:
+        hint = f"there {'is' if len(names) == 1 else 'are'} {', '.join(names[:10])}"
+        hint += " …" if len(names) > 10 else ""
+    else:
+        hint = "nothing was published yet"
+    return NotFound("unknown_model", f"there is no model '{model}'; {hint}", field="model")
+
+
+def _range(existing: Sequence[Version]) -> str:
+    # Numbers are consecutive and versions are never removed.
+    last = existing[-1].number
+    return "version 1" if last == 1 else f"versions 1 to {last}"

@@ -1,0 +1,104 @@
+"""Hold a blob store against what the registry refers to: name what is wrong, collect leftovers."""
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from modelyard.bundle.digest import PREFIX, sha256_file
+from modelyard.core.errors import NotFound
+from modelyard.core.ports import BlobStore
+from modelyard.registry.database import Database
+from modelyard.registry.tables import bundles, versions
+from modelyard.registry.values import Finding, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """A blob as a bundle knows it."""
+
+    sha256: str
+    path: str
+    versions: tuple[str, ...]
+
+
+def check(database: Database, blobs: BlobStore) -> list[Finding]:
+    """Everything wrong; reads every byte of every known version (about 1 GB a second).
+
+    The files of a publish that is running now look like leftovers.
+    """
+    # Names before references: what is published in between is then not taken for a leftover.
+    leftovers, present = blobs.leftovers(), set(blobs.digests())
+    with database.read() as connection:
+        uses = _uses(connection)
+    stray = sorted(present - {use.sha256 for use in uses})
+    broken = (_broken(blobs, use) for use in uses)
+    return [
+        *(finding for finding in broken if finding is not None),
+        *(_leftover(name) for name in [*leftovers, *stray]),
+    ]
+
+
+def repair(database: Database, blobs: BlobStore) -> list[Finding]:
+    """Collect what was left over, and say what that was.
+
+    A publish in another process holds the store, so that its blobs are waited for, and never
+    taken; raises `Conflict` when that takes too long.
+    """
+
+    def referenced() -> Set[str]:
+        with database.read() as connection:
+            return {use.sha256 for use in _uses(connection)}
+
+    return [_leftover(name) for name in blobs.collect(referenced)]
+
+
+def _uses(connection: Connection) -> Sequence[_Use]:
+    """Every file of every bundle."""
+    named: dict[str, list[str]] = {}
+    for model, number, digest in connection.execute(
+        select(versions.c.model, versions.c.number, versions.c.digest).order_by(
+            versions.c.model, versions.c.number
+        )
+    ):
+        named.setdefault(digest, []).append(f"{model}:{number}")
+    return [
+        _Use(file["sha256"], file["path"], tuple(named.get(digest, ())))
+        for digest, files in connection.execute(
+            select(bundles.c.digest, bundles.c.files).order_by(bundles.c.created, bundles.c.digest)
+        )
+        for file in files
+    ]
+
+
+def _broken(blobs: BlobStore, use: _Use) -> Finding | None:
+    try:
+        actual = sha256_file(blobs.path(use.sha256))
+    except NotFound:
+        problem, what = Problem.MISSING_BLOB, "is missing"
+    else:
+        if actual == use.sha256:
+            return None
+        problem, what = Problem.DAMAGED_BLOB, "is damaged"
+    return Finding(
+        problem=problem,
+        name=PREFIX + use.sha256,
+        message=f"'{use.path}' of {', '.join(use.versions)} {what}; publish the same bundle again "
+        "or import it from a good copy",
+        path=use.path,
+        versions=use.versions,
+    )
+
+
+def _leftover(name: str) -> Finding:
+    if len(name) == 64:
+        return Finding(
+            problem=Problem.UNREFERENCED_BLOB,
+            name=PREFIX + name,
+            message="a blob that no version refers to, left over from a publish that did not end",
+        )
+    return Finding(
+        problem=Problem.UNFINISHED_FILE,
+        name=name,
+        message="a half-written file, left over from a publish that did not end",
+    )

@@ -1,0 +1,90 @@
+"""What the registry answers with: frozen records."""
+
+import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+State = Literal["accepted", "rejected"]
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """A name, its newest version, the version that calls go to, and its aliases by name."""
+
+    name: str
+    created: datetime.datetime
+    latest: int | None
+    routed: int | None
+    aliases: dict[str, int]
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """An immutable number of a model, pointing at a bundle's digest (`sha256:…`)."""
+
+    model: str
+    number: int
+    digest: str
+    state: State
+    created: datetime.datetime
+    actor: str
+    aliases: tuple[str, ...] = ()
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Where calls to a model go. `generation` is unique, and grows with every change of a route."""
+
+    model: str
+    number: int
+    digest: str
+    generation: int
+    changed: datetime.datetime
+    actor: str
+
+
+class RouteChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of a model's route; `number` is None where it was taken away."""
+
+    generation: int
+    model: str
+    action: Literal["deploy", "deploy_forced", "rollback", "undeploy"]
+    number: int | None
+    changed: datetime.datetime
+    actor: str
+    reason: str
+
+
+class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Who changed what, when and why."""
+
+    id: int
+    at: datetime.datetime
+    actor: str
+    action: str
+    model: str | None
+    number: int | None
+    reason: str
+    details: dict[str, Any]
+
+
+class Problem(StrEnum):
+    """What can be wrong with a registry's files. `repair` mends the first two."""
+
+    UNFINISHED_FILE = "unfinished_file"
+    UNREFERENCED_BLOB = "unreferenced_blob"
+    MISSING_BLOB = "missing_blob"
+    DAMAGED_BLOB = "damaged_blob"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """A problem, the blob or file it is about, and what it means.
+
+    For a missing or damaged blob: `path` is the file inside the bundle, `versions` those of which
+    it is a part.
+    """
+
+    problem: Problem
+    name: str
+    message: str
+    path: str | None = None
+    versions: tuple[str, ...] = ()
