@@ -15,6 +15,8 @@ from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid
 
 _LENGTH = struct.Struct("<I")
+_MAX_AXES = 32
+_MAX_EMPTY = 2**48
 
 
 def check_shape(shape: object, field: str) -> tuple[int, ...]:
@@ -25,6 +27,11 @@ def check_shape(shape: object, field: str) -> tuple[int, ...]:
         raise Invalid(
             "bad_shape", f"the shape of '{field}' must be a list of lengths, 0 or more", field=field
         )
+    # Data bounds every other shape; an empty one may claim axes that numpy cannot hold.
+    if len(shape) > _MAX_AXES or (
+        0 in shape and math.prod(length or 1 for length in shape) > _MAX_EMPTY
+    ):
+        raise Invalid("bad_shape", f"the shape of '{field}' is too large", field=field)
     return tuple(shape)
 
 
@@ -64,6 +71,9 @@ def _numbers(datatype: Datatype, data: Sequence[object], field: str) -> Array:
             raise Invalid(
                 "out_of_range", f"'{field}' holds a value too large for {datatype}", field=field
             ) from error
+    if datatype.is_integer and kind == "f" and _is_whole(array):
+        # JSON knows one kind of number: 3.0 is 3, and frames of floats are sent as such.
+        array, kind = array.astype(np.int64), "i"
     if datatype.is_integer and kind in "iu":
         limits = np.iinfo(datatype.dtype)
         if array.size and (int(array.min()) < limits.min or int(array.max()) > limits.max):
@@ -82,6 +92,11 @@ def _numbers(datatype: Datatype, data: Sequence[object], field: str) -> Array:
 
 def _is_binary(array: Array) -> bool:
     return bool(np.isin(array, (0, 1)).all())
+
+
+def _is_whole(array: Array) -> bool:
+    # Past 2**53 neighbouring whole numbers share one float.
+    return bool(np.all((np.abs(array) <= 2**53) & (np.floor(array) == array)))
 
 
 def _with_missing(array: Array, datatype: Datatype, field: str) -> Array:
@@ -146,7 +161,9 @@ def from_raw(
             raise Invalid(
                 "bad_data", f"'{field}' holds a BOOL byte that is neither 0 nor 1", field=field
             )
-    return np.frombuffer(data, datatype.dtype).reshape(shape)
+    array = np.frombuffer(data, datatype.dtype).reshape(shape)
+    # A tensor may begin anywhere in a body; native code may expect aligned elements.
+    return array if array.flags.aligned else array.copy()
 
 
 def _strings_from_raw(count: int, data: bytes | memoryview, field: str) -> Array:
