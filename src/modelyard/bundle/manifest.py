@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -28,8 +28,8 @@ class FileEntry(msgspec.Struct, frozen=True):
     """One file: its POSIX path inside the bundle, sha256 (hex), size in bytes, media type."""
 
     path: str
-    sha256: str
-    size: int
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    size: Annotated[int, msgspec.Meta(ge=0)]
     media_type: str
 
 
