@@ -10,10 +10,10 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from tests.unit.api.grpc.conftest import MAX_MESSAGE_BYTES, NumpyExchange, Running
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from tests.unit.api.grpc.conftest import MAX_MESSAGE_BYTES, NumpyExchange, Running
 
 from modelyard.api.grpc import messages
 from modelyard.api.grpc.contents import write_contents
@@ -432,7 +432,7 @@ def test_stop_waits_for_calls_that_run(running: Running) -> None:
 
 
 def test_the_repository_lists_every_version(channel: grpc.Channel) -> None:
-    """The index names what answers and what does not, with the reason; `ready` leaves only those."""
+    """The index names what answers and what does not, with the reason; `ready` filters."""
     index = _method(channel, "RepositoryIndex")
     lines = {line.name: line for line in index(messages.RepositoryIndexRequest()).models}
     assert (lines["sums"].version, lines["sums"].state) == ("3", "READY")
