@@ -5,7 +5,7 @@ from typing import ClassVar
 
 
 class Kind(StrEnum):
-    """Whose fault it is and whether trying again helps; each protocol has one total table over it."""
+    """Whose fault it is and whether trying again helps; each protocol maps all of them."""
 
     INVALID = "invalid"
     UNAUTHENTICATED = "unauthenticated"

@@ -1,9 +1,8 @@
 """Tables to tensors and back: rows or columns by name, as every plain contract sends them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
-
-import numpy as np
 
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid
@@ -121,32 +120,44 @@ def _plainly(column: Column) -> str:
     return "whole number in range" if column.datatype.is_integer else "number in range"
 
 
-def predictions(signature: Signature, outputs: Mapping[str, Array]) -> Iterator[dict[str, object]]:
-    """One plain object a row: `prediction`, and `probabilities` by class name for a classifier.
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """One plain value a row, and for a classifier the probability of each class by name."""
 
-    A model with other outputs gives an object of all of them, by name.
+    values: list[object]
+    probabilities: list[dict[str, float]] | None = None
+
+
+def predictions(signature: Signature, outputs: Mapping[str, Array]) -> Predictions:
+    """What a caller who sent rows wants back: labels or numbers, not tensors.
+
+    The value of a row is the model's label or prediction; where the model has other outputs, an
+    object of all of them by name, or the bare values where it has only one.
     """
-    label, regression = outputs.get(LABEL), outputs.get(PREDICTION)
-    main = label if label is not None else regression
+    main = outputs.get(LABEL, outputs.get(PREDICTION))
     if main is None or main.ndim == 0:
-        yield from _named(outputs)
-        return
-    values = main.reshape(len(main), -1)
-    single = values.shape[1] == 1
-    plain = values[:, 0].tolist() if single else values.tolist()
-    probabilities = outputs.get(PROBABILITIES)
+        return Predictions(_others(outputs))
+    values = _plain(main)
     spec = signature.output(PROBABILITIES)
-    if probabilities is None or spec is None or not spec.columns:
-        for value in plain:
-            yield {"prediction": value}
-        return
+    rows = outputs.get(PROBABILITIES)
+    if spec is None or rows is None or not spec.columns:
+        return Predictions(values)
     classes = [column.name for column in spec.columns]
-    for value, row in zip(plain, probabilities.tolist(), strict=True):
-        yield {"prediction": value, "probabilities": dict(zip(classes, row, strict=True))}
+    return Predictions(values, [dict(zip(classes, row, strict=True)) for row in rows.tolist()])
 
 
-def _named(outputs: Mapping[str, Array]) -> Iterator[dict[str, object]]:
-    columns = {name: np.asarray(array).tolist() for name, array in outputs.items()}
-    lengths = {len(values) for values in columns.values() if isinstance(values, list)}
-    for index in range(min(lengths, default=0)):
-        yield {"prediction": {name: values[index] for name, values in columns.items()}}
+def _plain(array: Array) -> list[object]:
+    if array.ndim > 1 and array.size == len(array):
+        array = array.reshape(-1)
+    plain: list[object] = array.tolist()
+    return plain
+
+
+def _others(outputs: Mapping[str, Array]) -> list[object]:
+    lists = {
+        name: _plain(array) if array.ndim else [array.item()] for name, array in outputs.items()
+    }
+    if len(lists) == 1:
+        return next(iter(lists.values()))
+    rows = min((len(values) for values in lists.values()), default=0)
+    return [{name: values[row] for name, values in lists.items()} for row in range(rows)]

@@ -1,0 +1,68 @@
+"""What the v2 protocol tells of servers and models, beyond answering calls."""
+
+from typing import Any
+
+from modelyard.core.ports import Exchange, Served
+from modelyard.core.signature import Column, TensorSpec
+
+EXTENSIONS = ("binary_tensor_data", "model_repository(index)")
+
+
+def server_metadata(version: str) -> dict[str, Any]:
+    """The body of `GET /v2`."""
+    return {"name": "modelyard", "version": version, "extensions": list(EXTENSIONS)}
+
+
+def model_metadata(served: Served) -> dict[str, Any]:
+    """The body of `GET /v2/models/{model}`: tensors as the protocol has them, columns beside."""
+    signature = served.signature
+    return {
+        "name": served.model,
+        "versions": [str(served.version)],
+        "platform": served.platform,
+        "inputs": [_tensor(spec) for spec in signature.inputs],
+        "outputs": [_tensor(spec) for spec in signature.outputs],
+        "parameters": {
+            "task": signature.task,
+            "batched": signature.batched,
+            "digest": served.digest,
+        },
+    }
+
+
+def repository_index(exchange: Exchange) -> list[dict[str, Any]]:
+    """The body of `/v2/repository/index`."""
+    return [
+        {
+            "name": line.model,
+            "version": str(line.version),
+            "state": "READY" if line.ready else "UNAVAILABLE",
+            "reason": line.reason,
+        }
+        for line in exchange.listings()
+    ]
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    tensor: dict[str, Any] = {
+        "name": spec.name,
+        "datatype": spec.datatype.value,
+        "shape": list(spec.shape),
+    }
+    if spec.columns:
+        tensor["parameters"] = {"columns": [_column(column) for column in spec.columns]}
+    return tensor
+
+
+def _column(column: Column) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": column.name,
+        "datatype": column.datatype.value,
+        "nullable": column.nullable,
+    }
+    if column.categories is not None:
+        described["categories"] = list(column.categories)
+        described["open_categories"] = column.open_categories
+    if column.unit is not None:
+        described["unit"] = column.unit
+    return described

@@ -1,0 +1,229 @@
+"""The Open Inference Protocol v2 over HTTP: JSON tensors and the binary tensor data extension."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from modelyard.api.http.wire import Answer, Headers, Question
+from modelyard.core.call import Call
+from modelyard.core.datatypes import Array, Datatype
+from modelyard.core.errors import Invalid
+from modelyard.core.ports import Served
+from modelyard.core.signature import TensorSpec
+from modelyard.core.tensors import check_shape, from_list, from_raw, to_raw
+
+JSON_LENGTH: Final = b"inference-header-content-length"
+"""The header that says where the JSON ends and the binary tensors begin."""
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """One input of a request. `data` is absent where the tensor travels behind the JSON."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: Any = None
+    parameters: dict[str, Any] | None = None
+
+
+class WantedOutput(msgspec.Struct, frozen=True):
+    """One output that the caller asks for."""
+
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class InferRequest(msgspec.Struct, frozen=True):
+    """The JSON of an inference request."""
+
+    inputs: list[Tensor]
+    id: str | None = None
+    outputs: list[WantedOutput] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class OipCodec:
+    """Reads and writes v2 inference for one served version."""
+
+    def __init__(self, served: Served) -> None:
+        self._signature = served.signature
+        self._specs = {spec.name: spec for spec in served.signature.inputs}
+        self._outputs = {spec.name: spec for spec in served.signature.outputs}
+        self._decoder = msgspec.json.Decoder(InferRequest)
+        self._head = (
+            b'{"model_name":' + orjson.dumps(served.model) + b',"model_version":"%d"'
+        ) % served.version
+        self._plain = [
+            (spec.name, _opening(spec), spec.datatype is Datatype.BYTES)
+            for spec in served.signature.outputs
+        ]
+        self._write_plain = partial(self._write_json, self._plain, None)
+
+    def read(self, headers: Headers, body: bytes) -> Question:
+        """Decode JSON, with binary tensors behind it where the header says so."""
+        json_length = headers.get(JSON_LENGTH)
+        tail: memoryview | None = None
+        if json_length is not None:
+            end = _length(json_length, len(body))
+            body, tail = body[:end], memoryview(body)[end:]
+        try:
+            request = self._decoder.decode(body)
+        except msgspec.ValidationError as error:
+            raise Invalid("bad_request", f"this is no v2 inference request: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Invalid("not_json", f"the body is not JSON: {error}") from None
+        inputs = self._read_inputs(request.inputs, tail)
+        rows = self._signature.check(inputs)
+        if request.outputs is None and request.parameters is None and request.id is None:
+            return Question(inputs, rows, self._write_plain)
+        return Question(inputs, rows, self._writer(request))
+
+    def _read_inputs(self, tensors: Sequence[Tensor], tail: memoryview | None) -> dict[str, Array]:
+        arrays: dict[str, Array] = {}
+        position = 0
+        for tensor in tensors:
+            name = tensor.name
+            spec = self._specs.get(name)
+            if spec is None:
+                raise Invalid(
+                    "unknown_input",
+                    f"the model has no input '{name:.140}'; it takes "
+                    + ", ".join(f"'{each}'" for each in self._specs),
+                    field=name,
+                )
+            if tensor.datatype != spec.datatype:
+                raise Invalid(
+                    "wrong_datatype",
+                    f"input '{name}' is {spec.datatype}, not {tensor.datatype:.20}",
+                    field=name,
+                )
+            if name in arrays:
+                raise Invalid("duplicate_input", f"input '{name}' is given twice", field=name)
+            shape = check_shape(tensor.shape, name)
+            size = tensor.parameters.get("binary_data_size") if tensor.parameters else None
+            if size is None:
+                arrays[name] = from_list(spec.datatype, shape, tensor.data, name)
+                continue
+            if tail is None or type(size) is not int or not 0 <= size <= len(tail) - position:
+                raise Invalid(
+                    "bad_binary",
+                    f"input '{name}' says it has {size!s:.20} binary bytes, which the body does "
+                    "not hold; is Inference-Header-Content-Length set?",
+                    field=name,
+                )
+            piece = tail[position : position + size]
+            arrays[name] = from_raw(spec.datatype, shape, piece, name)
+            position += size
+        if tail is not None and position != len(tail):
+            raise Invalid("bad_binary", f"{len(tail) - position} binary bytes belong to no input")
+        return arrays
+
+    def _writer(self, request: InferRequest) -> "partial[Answer]":
+        everything_binary = _flag(request.parameters, "binary_data_output", default=False)
+        if request.outputs is None:
+            chosen, binary = self._plain, [everything_binary] * len(self._plain)
+        else:
+            chosen, binary = [], []
+            for wanted in request.outputs:
+                spec = self._outputs.get(wanted.name)
+                if spec is None:
+                    raise Invalid(
+                        "unknown_output",
+                        f"the model has no output '{wanted.name:.140}'; it gives "
+                        + ", ".join(f"'{each}'" for each in self._outputs),
+                        field=wanted.name,
+                    )
+                chosen.append((spec.name, _opening(spec), spec.datatype is Datatype.BYTES))
+                binary.append(_flag(wanted.parameters, "binary_data", default=everything_binary))
+        if any(binary):
+            return partial(self._write_binary, chosen, binary, request.id)
+        return partial(self._write_json, chosen, request.id)
+
+    def _write_json(
+        self, chosen: Sequence[tuple[str, bytes, bool]], request_id: str | None, call: Call
+    ) -> Answer:
+        outputs = call.outputs or {}
+        parts = [self._opening(request_id)]
+        for name, opening, is_text in chosen:
+            array = outputs[name]
+            parts += (opening, _shape(array), b',"data":', _json_data(array, is_text), b"},")
+        return Answer(_close(parts))
+
+    def _write_binary(
+        self,
+        chosen: Sequence[tuple[str, bytes, bool]],
+        binary: Sequence[bool],
+        request_id: str | None,
+        call: Call,
+    ) -> Answer:
+        outputs = call.outputs or {}
+        parts = [self._opening(request_id)]
+        raws: list[bytes] = []
+        for (name, opening, is_text), as_binary in zip(chosen, binary, strict=True):
+            array = outputs[name]
+            parts += (opening, _shape(array))
+            if as_binary:
+                raw = to_raw(array)
+                raws.append(raw)
+                parts.append(b',"parameters":{"binary_data_size":%d}},' % len(raw))
+            else:
+                parts += (b',"data":', _json_data(array, is_text), b"},")
+        head = _close(parts)
+        return Answer(
+            b"".join((head, *raws)),
+            b"application/octet-stream",
+            b"inference-header-content-length: %d\r\n" % len(head),
+        )
+
+    def _opening(self, request_id: str | None) -> bytes:
+        if request_id is None:
+            return self._head + b',"outputs":['
+        return self._head + b',"id":' + orjson.dumps(request_id) + b',"outputs":['
+
+
+def _opening(spec: TensorSpec) -> bytes:
+    return b'{"name":%b,"datatype":"%b","shape":' % (
+        orjson.dumps(spec.name),
+        spec.datatype.encode(),
+    )
+
+
+def _close(parts: list[bytes]) -> bytes:
+    # Every output ends in a comma; a request for no outputs leaves none to cut.
+    body = b"".join(parts)
+    return (body[:-1] if body.endswith(b",") else body) + b"]}"
+
+
+def _shape(array: Array) -> bytes:
+    shape = array.shape
+    return b"[%d]" % shape if len(shape) == 1 else orjson.dumps(shape)
+
+
+def _json_data(array: Array, is_text: bool) -> bytes:
+    if is_text:
+        return orjson.dumps(array.reshape(-1).tolist())
+    flat = array.reshape(-1)
+    try:
+        return orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError:
+        return orjson.dumps(flat.tolist())
+
+
+def _flag(parameters: dict[str, Any] | None, name: str, *, default: bool) -> bool:
+    value = parameters.get(name, default) if parameters else default
+    if not isinstance(value, bool):
+        raise Invalid("bad_parameter", f"parameter '{name}' is true or false", field=name)
+    return value
+
+
+def _length(value: bytes, body_length: int) -> int:
+    if not value.isdigit() or len(value) > 19 or int(value) > body_length:
+        raise Invalid(
+            "bad_binary",
+            "Inference-Header-Content-Length must be a number of bytes, no more than the body has",
+            field="Inference-Header-Content-Length",
+        )
+    return int(value)

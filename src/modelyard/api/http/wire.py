@@ -1,0 +1,40 @@
+"""What a protocol class needs of a codec: read a request for a served version, write its answer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from modelyard.core.call import Call
+from modelyard.core.ports import Arrays, Served
+
+Headers = Mapping[bytes, bytes]
+"""Request headers by lower-case name; of a repeated one the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful response: its body, and header lines beyond the usual ones."""
+
+    body: bytes
+    content_type: bytes = b"application/json"
+    extra_headers: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A decoded request: checked arrays, their rows, and how its answer is to be written."""
+
+    inputs: Arrays
+    rows: int
+    write: Callable[[Call], Answer]
+
+
+class Codec(Protocol):
+    """One contract over HTTP, bound to one served version; made once for it, used per call."""
+
+    def read(self, headers: Headers, body: bytes) -> Question:
+        """Decode and check a request; raises `Invalid`."""
+        ...
+
+
+CodecFactory = Callable[[Served], Codec]

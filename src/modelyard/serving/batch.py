@@ -1,0 +1,98 @@
+"""One batch: joins the calls' arrays, runs them, and takes the answer apart again."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from modelyard.core.call import Call
+from modelyard.core.datatypes import Array
+from modelyard.core.errors import Internal, ModelyardError
+from modelyard.core.ports import Runtime
+
+_log = logging.getLogger(__name__)
+
+Result = Mapping[str, Array] | ModelyardError
+
+
+def run_batch(runtime: Runtime, calls: Sequence[Call]) -> list[Result]:
+    """One result a call, in order. Never raises: a failure is the result of the calls at fault.
+
+    A batch that fails is halved until only the guilty calls fail; the innocent cost at most
+    log2(n) further runs.
+    """
+    try:
+        return _run(runtime, calls)
+    except Exception as error:  # noqa: BLE001 - a runtime may raise anything; the call must end
+        if len(calls) == 1:
+            return [_as_error(error, calls[0])]
+    # Outside the handler, so that the halves' errors do not drag this one along.
+    middle = len(calls) // 2
+    return run_batch(runtime, calls[:middle]) + run_batch(runtime, calls[middle:])
+
+
+def _run(runtime: Runtime, calls: Sequence[Call]) -> list[Result]:
+    if len(calls) == 1:
+        return [_checked(runtime, runtime.run(calls[0].inputs), calls[0].rows)]
+    rows = sum(call.rows for call in calls)
+    return _split(_checked(runtime, runtime.run(_join(runtime, calls)), rows), calls)
+
+
+def _join(runtime: Runtime, calls: Sequence[Call]) -> dict[str, Array]:
+    return {
+        spec.name: np.concatenate([call.inputs[spec.name] for call in calls])
+        for spec in runtime.signature.inputs
+    }
+
+
+def _checked(runtime: Runtime, outputs: Mapping[str, Array], rows: int) -> Mapping[str, Array]:
+    if runtime.signature.batched:
+        for name, array in outputs.items():
+            if len(array) != rows:
+                raise RuntimeError(f"output '{name}' has {len(array)} rows for {rows} of input")
+    return outputs
+
+
+def _split(outputs: Mapping[str, Array], calls: Sequence[Call]) -> list[Result]:
+    results: list[Result] = []
+    start = 0
+    for call in calls:
+        end = start + call.rows
+        results.append({name: array[start:end] for name, array in outputs.items()})
+        start = end
+    return results
+
+
+def _as_error(error: Exception, call: Call) -> ModelyardError:
+    if isinstance(error, ModelyardError):
+        return error
+    _failures.report(error, call)
+    return Internal("model_failed", f"the model failed on this request; see the log for {call.id}")
+
+
+class _Failures:
+    """Logs failures with their traceback, but no more than one a second: a model that fails on
+    every request must not fill the disk."""
+
+    def __init__(self) -> None:
+        self._logged_at = float("-inf")
+        self._unlogged = 0
+
+    def report(self, error: Exception, call: Call) -> None:
+        now = time.monotonic()
+        if now - self._logged_at < 1.0:
+            self._unlogged += 1
+            return
+        more, self._unlogged, self._logged_at = self._unlogged, 0, now
+        _log.error(
+            "call %s to %s:%d failed (and %d before it, not logged)",
+            call.id,
+            call.model,
+            call.version,
+            more,
+            exc_info=error,
+        )
+
+
+_failures = _Failures()

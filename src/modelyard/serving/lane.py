@@ -1,0 +1,37 @@
+"""A lane: one thread that runs batches while the event loop goes on."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+
+class ThreadLane:
+    """Runs one piece of work at a time and reports back on the loop.
+
+    It makes no queue of its own: whoever feeds it waits until it is idle, so that work that has
+    not begun can still be joined, cancelled or refused.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        self._loop = loop
+        self._work: SimpleQueue[Callable[[], Callable[[], None]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    def start(self, work: Callable[[], Callable[[], None]]) -> None:
+        """Run `work` in the thread, and what it returns on the loop. `work` must not raise."""
+        self._work.put(work)
+
+    def close(self) -> None:
+        """Let the thread end after the work it holds."""
+        self._work.put(None)
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            finish = work()
+            try:
+                self._loop.call_soon_threadsafe(finish)
+            except RuntimeError:
+                # The loop was closed under us: nobody is left to tell.
+                return
