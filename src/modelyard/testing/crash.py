@@ -1,0 +1,83 @@
+"""Death at a chosen step: for tests that a process may be killed anywhere.
+
+A step is a system call that Python's audit hooks show, a call into C of the modules that write
+files, or a moment before or after a statement or the end of a transaction.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import Pool
+
+from modelyard.bundle.bundle import Bundle
+from modelyard.registry.blobs import LocalBlobStore
+from modelyard.registry.registry import Registry
+
+_AUDITED: Final = ("open", "os.", "fcntl.", "shutil.", "tempfile.")
+_WRITERS: Final = ("draft.py", "blobs.py")
+
+
+class Countdown:
+    """Counts steps, and kills its process (SIGKILL) before step number `last`; 0 never does."""
+
+    def __init__(self, last: int) -> None:
+        self.steps = 0
+        self._last = last
+        self._armed = False
+
+    def arm(self) -> None:
+        """Begin to count."""
+        for target, names in (
+            (
+                Engine,
+                ("begin", "before_cursor_execute", "after_cursor_execute", "commit", "rollback"),
+            ),
+            (Pool, ("checkout", "checkin")),
+        ):
+            for name in names:
+                event.listen(target, name, self._on_event)
+        sys.addaudithook(self._on_audit)
+        sys.setprofile(self._on_call)
+        self._armed = True
+
+    def disarm(self) -> None:
+        """Stop counting; audit hooks cannot be taken off."""
+        sys.setprofile(None)
+        self._armed = False
+
+    def _step(self) -> None:
+        if not self._armed:
+            return
+        self.steps += 1
+        if self.steps == self._last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _on_event(self, *arguments: Any) -> None:
+        self._step()
+
+    def _on_audit(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if name.startswith(_AUDITED):
+            self._step()
+
+    def _on_call(self, frame: FrameType, kind: str, argument: Any) -> None:
+        if kind.startswith("c_") and frame.f_code.co_filename.endswith(_WRITERS):
+            self._step()
+
+
+def publish_until(step: int, url: str, root: Path, bundle: Bundle, report: Path) -> None:
+    """Publish and die before that step; where there are fewer, write how many there are.
+
+    Meant to be the target of a process.
+    """
+    countdown = Countdown(step)
+    with Registry.open(url, LocalBlobStore(root)) as registry:
+        countdown.arm()
+        registry.publish(bundle, actor="crash")
+        countdown.disarm()
+    report.write_text(str(countdown.steps))
