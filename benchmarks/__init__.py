@@ -1,0 +1,1 @@
+"""Benchmarks of Modelyard: one question a file, a baseline in the same run, results as JSON."""

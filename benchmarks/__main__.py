@@ -1,0 +1,82 @@
+"""`python -m benchmarks [NAME …]`: run benchmarks, print their tables, write their results."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import forest_http, limits
+from benchmarks.load import LoadFailed, require_wrk
+from benchmarks.peer import WrongAnswer
+from benchmarks.processes import ServerDied
+from benchmarks.results import FOLDER, Report, save_report
+from benchmarks.run import QUICK, Say, Settings
+from benchmarks.table import print_report
+
+BENCHMARKS: Mapping[str, Callable[[Settings, Say], Report]] = {
+    forest_http.NAME: forest_http.run,
+    limits.NAME: limits.run,
+}
+
+_WIDTH = 132
+"""Columns where no terminal says how many it has."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status 0; 1 where a request failed or an answer was wrong; 2 for a bad command."""
+    options = _parse(arguments)
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    failed = False
+    try:
+        require_wrk()
+        for name in options.names or BENCHMARKS:
+            say: Say = lambda line: console.print(line, style="dim", highlight=False)  # noqa: E731
+            report = BENCHMARKS[name](_settings(options), say)
+            print_report(report, console)
+            if options.results:
+                console.print(f"  written to {save_report(report, options.results)}")
+            failed |= report.errors > 0
+    except (LoadFailed, ServerDied, WrongAnswer, LookupError) as error:
+        console.print(f"[red]failed[/red]: {error}", highlight=False)
+        return 1
+    return int(failed)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--quick", action="store_true", help="one round of a second a point")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of every point")
+    parser.add_argument("--seconds", type=int, metavar="S", help="seconds a point")
+    parser.add_argument("--connections", type=int, nargs="+", metavar="C")
+    parser.add_argument("--servers", nargs="+", metavar="SERVER", help="measure only these")
+    parser.add_argument("--results", type=Path, metavar="DIR", help=f"default: {FOLDER}")
+    parser.add_argument("--dry", action="store_true", help="print, but write no results")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    # A quick look must not overwrite what a whole run found out.
+    keep = options.results or (None if options.dry or options.quick else FOLDER)
+    options.results = keep
+    return options
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    base = QUICK if options.quick else Settings()
+    given = {
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "connections": tuple(options.connections) if options.connections else None,
+        "servers": tuple(options.servers) if options.servers else None,
+    }
+    return dataclasses.replace(
+        base, **{name: value for name, value in given.items() if value is not None}
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

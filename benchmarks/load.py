@@ -1,0 +1,183 @@
+"""Load from wrk: a fixed number of connections, each with one request in flight, for some seconds.
+
+wrk is native and costs a few microseconds a request, so that the server and not the generator
+is what is measured; what it costs itself is reported all the same.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import msgspec
+
+_MARK: Final = "wrk-result "
+_TIMEOUT_S: Final = 5
+_MARGIN_S: Final = 30
+"""Past its duration and this, wrk is killed: no load is unbounded."""
+
+
+class LoadFailed(RuntimeError):
+    """The load could not be run; the message says what to do."""
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What wrk saw. Latencies are of a closed loop: a slow answer delays the next request."""
+
+    seconds: float
+    requests: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    bad_statuses: int
+    socket_errors: int
+    client_cpu_s: float
+
+    @property
+    def per_second(self) -> float:
+        """Requests answered a second, good or bad."""
+        return self.requests / self.seconds
+
+    @property
+    def errors(self) -> int:
+        """Requests that did not get a good status."""
+        return self.bad_statuses + self.socket_errors
+
+
+class _Summary(msgspec.Struct, frozen=True):
+    """The line that the Lua script prints; times in microseconds, as wrk counts."""
+
+    duration: float
+    requests: int
+    p50: float
+    p99: float
+    max: float
+    connect: int
+    read: int
+    write: int
+    timeout: int
+    status: int
+
+
+_SCRIPT: Final = """\
+local bodies = {{
+{bodies}
+}}
+local headers = {{ {headers} }}
+local requests, turn = {{}}, 0
+
+function init(arguments)
+  for i, body in ipairs(bodies) do
+    requests[i] = wrk.format("POST", {path}, headers, body)
+  end
+end
+
+-- Another row each time, so that no server can answer from a cache of one.
+function request()
+  turn = turn % #requests + 1
+  return requests[turn]
+end
+
+function done(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format(
+    '{mark}{{"duration":%d,"requests":%d,"p50":%f,"p99":%f,"max":%f,' ..
+    '"connect":%d,"read":%d,"write":%d,"timeout":%d,"status":%d}}\\n',
+    summary.duration, summary.requests,
+    latency:percentile(50), latency:percentile(99), latency.max,
+    e.connect, e.read, e.write, e.timeout, e.status))
+end
+"""
+
+
+def require_wrk() -> str:
+    """The path of wrk. Raises `LoadFailed` where it is not installed."""
+    path = shutil.which("wrk")
+    if path is None:
+        raise LoadFailed("wrk is not installed; on Debian and Ubuntu: apt-get install -y wrk")
+    return path
+
+
+def run_load(
+    url: str,
+    path: str,
+    headers: dict[str, str],
+    bodies: Sequence[bytes],
+    *,
+    connections: int,
+    seconds: int,
+) -> Load:
+    """Post the bodies in turn over `connections` connections for `seconds`; one thread of wrk."""
+    with TemporaryDirectory() as folder:
+        script = Path(folder) / "load.lua"
+        script.write_text(write_script(path, headers, bodies), "ascii")
+        arguments = ["-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={_TIMEOUT_S}s"]
+        command = [require_wrk(), *arguments, "-s", str(script), url]
+        output, cpu_s = _run(command, seconds + _MARGIN_S)
+    return parse_output(output, cpu_s)
+
+
+def write_script(path: str, headers: dict[str, str], bodies: Sequence[bytes]) -> str:
+    """The Lua script for these requests; bodies may hold any byte."""
+    return _SCRIPT.format(
+        bodies="\n".join(f"  {_quote(body)}," for body in bodies),
+        headers=", ".join(
+            f"[{_quote(name.encode())}] = {_quote(value.encode())}"
+            for name, value in headers.items()
+        ),
+        path=_quote(path.encode()),
+        mark=_MARK,
+    )
+
+
+def parse_output(output: str, client_cpu_s: float) -> Load:
+    """Read what the script printed. Raises `LoadFailed` where the line is missing or odd."""
+    lines = [line for line in output.splitlines() if line.startswith(_MARK)]
+    if len(lines) != 1:
+        raise LoadFailed(f"wrk printed no result:\n{output}")
+    try:
+        seen = msgspec.json.decode(lines[0].removeprefix(_MARK), type=_Summary)
+    except msgspec.MsgspecError as error:
+        raise LoadFailed(
+            f"wrk printed a result that cannot be read ({error}): {lines[0]}"
+        ) from None
+    return Load(
+        seconds=seen.duration / 1e6,
+        requests=seen.requests,
+        p50_ms=seen.p50 / 1e3,
+        p99_ms=seen.p99 / 1e3,
+        max_ms=seen.max / 1e3,
+        bad_statuses=seen.status,
+        socket_errors=seen.connect + seen.read + seen.write + seen.timeout,
+        client_cpu_s=client_cpu_s,
+    )
+
+
+def _run(command: Sequence[str], limit_s: float) -> tuple[str, float]:
+    before = os.times()
+    started = time.monotonic()
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        waited = time.monotonic() - started
+        raise LoadFailed(f"wrk had not ended after {waited:.0f} s and was killed") from None
+    after = os.times()
+    output = done.stdout.decode("utf-8", "replace")
+    if done.returncode != 0:
+        raise LoadFailed(f"wrk ended with status {done.returncode}:\n{output}")
+    cpu_s = after.children_user - before.children_user
+    return output, cpu_s + after.children_system - before.children_system
+
+
+def _quote(data: bytes) -> str:
+    """A Lua string literal, plain where it can be read and `\\ddd` elsewhere."""
+    plain = (
+        chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03d}" for byte in data
+    )
+    return f'"{"".join(plain)}"'
