@@ -1,0 +1,163 @@
+"""The only place that names concrete classes: a configuration becomes a running system."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modelyard import __version__
+from modelyard.core.config import Config
+from modelyard.core.names import Reference
+from modelyard.core.ports import Gate
+from modelyard.registry.blobs import LocalBlobStore
+from modelyard.registry.registry import Registry
+from modelyard.serving.endpoint import Endpoint
+
+_log = logging.getLogger(__name__)
+
+
+def blob_store(config: Config) -> LocalBlobStore:
+    """Where a home's blobs lie."""
+    return LocalBlobStore(config.home)
+
+
+def open_registry(config: Config) -> Registry:
+    """The registry of a home, made if it is not there yet."""
+    config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Registry.open(config.registry_url, blob_store(config))
+
+
+def endpoint_opener(
+    config: Config, registry: Registry, gate: Gate
+) -> Callable[[str, int], Endpoint]:
+    """How a node loads a version: verify, check trust, construct, warm up. Blocks; raises."""
+    from modelyard.bundle.samples import decode_samples
+    from modelyard.runtimes.open import open_runtime, platform_of
+    from modelyard.serving.endpoint import Identity, Limits
+    from modelyard.serving.warmup import warm_up
+
+    limits = Limits(
+        queue_rows=config.queue_rows,
+        max_batch_rows=config.max_batch_rows,
+        inline_us=config.inline_us,
+        lanes=config.lanes or usable_cores(),
+    )
+
+    def open_endpoint(model: str, number: int) -> Endpoint:
+        version = registry.resolve(Reference(model, version=number))
+        bundle = registry.bundle(version)
+        bundle.verify()
+        runtime = open_runtime(bundle)
+        manifest = bundle.manifest
+        samples = decode_samples(bundle.read(manifest.samples)) if manifest.samples else None
+        identity = Identity(
+            model=model,
+            version=number,
+            digest=bundle.digest,
+            platform=platform_of(manifest.serving.format),
+            sample=samples.inputs if samples else None,
+        )
+        try:
+            return Endpoint(identity, runtime, warm_up(runtime, samples), gate, limits)
+        except BaseException:
+            runtime.close()
+            raise
+
+    return open_endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running server listens."""
+
+    host: str
+    port: int
+    grpc_port: int
+
+    @property
+    def url(self) -> str:
+        """The HTTP base URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+class Server:
+    """One process of `modelyard serve`: a node that follows the registry, behind HTTP and gRPC."""
+
+    def __init__(self, config: Config, registry: Registry) -> None:
+        from modelyard.api.grpc.server import GrpcServer
+        from modelyard.api.http.server import HttpServer
+        from modelyard.gateway.open_gate import OpenGate
+        from modelyard.serving.exchange import LocalExchange
+        from modelyard.serving.node import Node
+
+        self._config = config
+        self._gate = OpenGate()
+        self.exchange = LocalExchange()
+        opener = endpoint_opener(config, registry, self._gate)
+        self._node = Node(registry, opener, self.exchange, poll_s=config.poll_s)
+        self._http = HttpServer(
+            self.exchange,
+            host=config.host,
+            port=config.port,
+            max_body_bytes=config.max_body_bytes,
+            version=__version__,
+        )
+        self._grpc = GrpcServer(
+            self.exchange,
+            host=config.host,
+            port=config.grpc_port,
+            max_message_bytes=config.max_body_bytes,
+        )
+
+    async def start(self) -> Addresses:
+        """Follow the routes once, then listen; when this returns, every loadable model answers."""
+        port = await self._http.start()
+        try:
+            grpc_port = await self._grpc.start()
+            await self._node.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return Addresses(self._config.host, port, grpc_port)
+
+    async def stop(self) -> None:
+        """Accept no more, finish what was accepted, settle, close."""
+        self.exchange.drain()
+        grace_s = self._config.drain_s
+        await self._node.stop()
+        await asyncio.gather(self._http.stop(grace_s), self._grpc.stop(grace_s))
+        self.exchange.close()
+
+
+async def serve_until_signalled(config: Config, on_started: Callable[[Addresses], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. `on_started` hears where the server listens."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    with open_registry(config) as registry:
+        server = Server(config, registry)
+        on_started(await server.start())
+        await stopping.wait()
+        await server.stop()
+
+
+def run_server(config: Config, on_started: Callable[[Addresses], None]) -> None:
+    """Run `serve_until_signalled` on the fastest event loop there is here."""
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        uvloop.run(serve_until_signalled(config, on_started))
+        return
+    asyncio.run(serve_until_signalled(config, on_started))
+
+
+def usable_cores() -> int:
+    """Processors that this process may use, as its affinity says."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,185 @@
+"""A yard: one Modelyard home, opened, with everything that can be done to its models."""
+
+import contextlib
+import getpass
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from modelyard.bundle.archive import export_bundle, import_bundle
+from modelyard.bundle.bundle import Bundle
+from modelyard.core.config import Config, load_config
+from modelyard.core.names import Reference, check_name
+from modelyard.registry.registry import Registry
+from modelyard.registry.values import Route, Version
+from modelyard.wiring import blob_store, open_registry
+
+if TYPE_CHECKING:
+    from modelyard.bundle.manifest import Card, Evaluation, Lineage
+    from modelyard.local import LocalModel
+    from modelyard.train.progress import Progress
+    from modelyard.train.recipe import Recipe
+
+
+class Yard:
+    """A home with a registry and blobs. Use as a context manager, or `close` it.
+
+    Everything that changes state is written to the audit under `actor`, by default the user of
+    this process.
+    """
+
+    def __init__(self, config: Config, *, actor: str | None = None) -> None:
+        self.config = config
+        self.actor = actor or _user()
+        self.registry: Registry = open_registry(config)
+
+    @staticmethod
+    def open(home: Path | str | None = None) -> "Yard":
+        """The yard of a home; without one, of `MODELYARD_HOME` or `~/.modelyard`."""
+        return Yard(load_config({"home": home}))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the registry."""
+        self.registry.close()
+
+    # Making versions
+
+    def publish(
+        self,
+        model: object,
+        *,
+        name: str,
+        sample: Any,
+        lineage: "Lineage | None" = None,
+        evaluation: "Evaluation | None" = None,
+        card: "Card | None" = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> Version:
+        """Package a fitted estimator and publish it as the next version of `name`.
+
+        `sample` holds real rows as a caller would send them (DataFrame or 2-D array): the
+        conversion is proven on all of them, a few are kept in the bundle.
+        """
+        from modelyard.packaging.estimator import package_estimator
+
+        check_name(name)
+        with self._staging() as staging:
+            bundle = package_estimator(
+                model,
+                name=name,
+                sample=sample,
+                staging=staging,
+                lineage=lineage,
+                evaluation=evaluation,
+                card=card,
+                files=files or {},
+            )
+            return self.registry.publish(bundle, actor=self.actor)
+
+    def train(self, recipe: "Recipe", *, base: Path, progress: "Progress | None" = None) -> Version:
+        """Train by a recipe and publish the result; `base` is where its relative paths begin.
+
+        A version that fails its gate is published as rejected.
+        """
+        from modelyard.train.train import train
+
+        trained = train(recipe, base=base, progress=progress)
+        return self.publish(
+            trained.estimator,
+            name=trained.name,
+            sample=trained.sample,
+            lineage=trained.lineage,
+            evaluation=trained.evaluation,
+            card=trained.card,
+            files=trained.files,
+        )
+
+    def import_file(self, path: Path, *, name: str, sample: Any = None) -> Version:
+        """Package a model file and publish it; pickles only where `trust_pickle` is set."""
+        from modelyard.packaging.file import package_file
+
+        check_name(name)
+        with self._staging() as staging:
+            bundle = package_file(
+                path,
+                name=name,
+                sample=sample,
+                staging=staging,
+                trust_pickle=self.config.trust_pickle,
+            )
+            return self.registry.publish(bundle, actor=self.actor)
+
+    # Routes and names
+
+    def deploy(self, reference: Reference, *, force: bool = False, reason: str = "") -> Route:
+        """Route calls to a version; without one, to the newest accepted version."""
+        number = None
+        if reference.version is not None or reference.alias is not None:
+            number = self.registry.resolve(reference).number
+        return self.registry.deploy(
+            reference.model, number, actor=self.actor, force=force, reason=reason
+        )
+
+    def rollback(self, model: str, *, reason: str = "") -> Route:
+        """Route calls to the version that was routed before."""
+        return self.registry.rollback(check_name(model), actor=self.actor, reason=reason)
+
+    def set_alias(self, model: str, alias: str, number: int, *, reason: str = "") -> None:
+        """Let an alias name a version."""
+        self.registry.set_alias(
+            check_name(model), check_name(alias, "alias"), number, actor=self.actor, reason=reason
+        )
+
+    # Bundles
+
+    def bundle(self, reference: Reference) -> Bundle:
+        """The bundle of a version, its manifest verified."""
+        return self.registry.bundle(self.registry.resolve(reference))
+
+    def export(self, reference: Reference, target: Path) -> Bundle:
+        """Write a version's bundle into one file."""
+        bundle = self.bundle(reference)
+        export_bundle(bundle, target)
+        return bundle
+
+    def import_archive(self, source: Path) -> Version:
+        """Publish a bundle from one file that `export` wrote, under the name that it carries."""
+        bundle = import_bundle(source, blob_store(self.config))
+        return self.registry.publish(bundle, actor=self.actor, reason=f"imported {source.name}")
+
+    def load(self, reference: Reference) -> "LocalModel":
+        """A version for predictions in this process."""
+        from modelyard.local import LocalModel
+        from modelyard.runtimes.open import open_runtime
+
+        version = self.registry.resolve(reference)
+        bundle = self.registry.bundle(version)
+        bundle.verify()
+        return LocalModel(version.model, version.number, open_runtime(bundle))
+
+    @contextlib.contextmanager
+    def _staging(self) -> Iterator[Path]:
+        """A private folder in the home, so that blobs are moved on one disk; gone afterwards."""
+        with tempfile.TemporaryDirectory(prefix="staging-", dir=self.config.home) as folder:
+            yield Path(folder)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        # A container's user may have no name.
+        return "unknown"
