@@ -1,5 +1,6 @@
 """A real PostgreSQL for a session of tests: from the wheel that ships one, or Debian's package."""
 
+import multiprocessing
 import os
 import pwd
 import secrets
@@ -9,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import psycopg
@@ -40,6 +42,22 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     yield f"postgresql+psycopg://{user}@/{name}?host={host}"
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of every kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'home' / 'registry.db'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(scope="session")
+def processes() -> BaseContext:
+    """Makes clean processes in milliseconds: forks of a server that has imported it all."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["modelyard.testing.crash", "psycopg", "alembic.command"])
+    return context
 
 
 @contextmanager
