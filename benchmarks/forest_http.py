@@ -30,11 +30,15 @@ _NOTES = [
 ]
 
 
+def everyone() -> list[Peer]:
+    """The servers that this benchmark knows."""
+    return [fastapi_service(), fastapi_tuned(), Modelyard()]
+
+
 def run(settings: Settings, say: Say) -> Report:
     """Measure; some minutes."""
     occasion = Occasion.now()
-    everyone: list[Peer] = [fastapi_service(), fastapi_tuned(), Modelyard()]
-    peers = chosen(everyone, settings, _BASELINE)
+    peers = chosen(everyone(), settings, _BASELINE)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         say("training and converting the forest")
