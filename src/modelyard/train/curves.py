@@ -15,6 +15,22 @@ _POINTS = 25
 Data = tuple[Any, NDArray[Any]]
 
 
+def unwrapped(estimator: Any) -> Any:
+    """The estimator that learnt, inside the one that only translates its labels."""
+    from modelyard.packaging.labels import LabelledClassifier
+
+    return estimator.estimator_ if isinstance(estimator, LabelledClassifier) else estimator
+
+
+def mean_log_loss(
+    target: NDArray[Any], probabilities: NDArray[Any], classes: NDArray[Any]
+) -> float:
+    """The mean log-loss; single-precision probabilities are first made to sum to one exactly."""
+    exact = np.asarray(probabilities, np.float64)
+    exact = exact / exact.sum(axis=1, keepdims=True)
+    return float(log_loss(target, exact, labels=classes))
+
+
 class Curve(msgspec.Struct, frozen=True):
     """The mean loss after so many `unit`s; `validation` is empty where it was not measured."""
 
@@ -33,7 +49,7 @@ def descent_curve(descent: Descent) -> Curve:
 
 def learning_curve(estimator: Any, train: Data, validation: Data | None) -> Curve | None:
     """The curve of a fitted estimator, measured after the fact; None where it has no stages."""
-    inner = getattr(estimator, "estimator_", estimator)
+    inner = unwrapped(estimator)
     if isinstance(losses := getattr(inner, "loss_curve_", None), list):
         return Curve(
             "epoch", "mean loss", list(range(1, len(losses) + 1)), list(map(float, losses))
@@ -63,7 +79,7 @@ def _loss(answers: NDArray[Any], target: NDArray[Any], classes: NDArray[Any] | N
         return float(mean_squared_error(target, answers))
     # A class that only the validation part has cannot be scored by a model that never saw it.
     known = np.isin(target, classes)
-    return float(log_loss(target[known], answers[known], labels=classes))
+    return mean_log_loss(target[known], answers[known], classes)
 
 
 def _grid(total: int) -> list[int]:

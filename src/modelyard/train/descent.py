@@ -146,7 +146,7 @@ def _stochastic(
     seed: int,
     watch: _Watch,
 ) -> Epochs:
-    schedule = parameters.learning_rate or ("optimal" if classes is not None else "inverse_scaling")
+    schedule = parameters.learning_rate or "inverse_scaling"
     eta0 = parameters.eta0 or 0.01
     _set_up(estimator, parameters, _SCHEDULES.get(schedule, schedule), eta0)
     # partial_fit would shuffle every epoch by the same seed, that is into the same order.
@@ -172,7 +172,10 @@ def _batches(
     whole = parameters.mode == "batch"
     count = len(target)
     size = count if whole else min(parameters.batch_size or 32, count)
-    schedule = parameters.learning_rate or ("constant" if whole else "inverse_scaling")
+    # Equal steps end only where the loss is smooth; around a kink they must shrink.
+    is_smooth = problem.loss.curvature is not None
+    default = "constant" if whole and is_smooth else "inverse_scaling"
+    schedule = parameters.learning_rate or default
     eta0 = parameters.eta0 or (_safe_rate(problem, parameters) if whole else 0.01)
     _set_up(estimator, parameters, _SCHEDULES.get(schedule, schedule), eta0)
     weights = np.zeros((problem.targets.shape[1], problem.rows.shape[1]))

@@ -11,6 +11,7 @@ from sklearn import metrics as measures
 from modelyard.bundle.manifest import Confusion, Score
 from modelyard.core.errors import Invalid
 from modelyard.train.algorithms import Task
+from modelyard.train.curves import mean_log_loss
 from modelyard.train.fitting import Rows
 from modelyard.train.hints import quoted
 from modelyard.train.metrics import metrics_of
@@ -143,7 +144,7 @@ def _class_metric(name: str, given: Answers, classes: NDArray[Any], positive: ob
             raise _Unmeasurable("the model gives no probabilities")
         if not np.isin(given.target, classes).all():
             raise _Unmeasurable("there are classes that training never saw")
-        return float(measures.log_loss(given.target, given.probabilities, labels=classes))
+        return mean_log_loss(given.target, given.probabilities, classes)
     index = ("precision", "recall", "f1").index(name)
     kind = (
         {"average": "macro"} if positive is None else {"average": "binary", "pos_label": positive}
@@ -169,9 +170,10 @@ def _roc_auc(given: Answers, classes: NDArray[Any], positive: object) -> float:
         return float(measures.roc_auc_score(given.target == positive, given.ranking))
     if given.probabilities is None:
         raise _Unmeasurable("the model gives no probabilities")
+    exact = given.probabilities / given.probabilities.sum(axis=1, keepdims=True)
     return float(
         measures.roc_auc_score(
-            given.target, given.probabilities, multi_class="ovr", average="macro", labels=classes
+            given.target, exact, multi_class="ovr", average="macro", labels=classes
         )
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from modelyard.train.curves import unwrapped
 from modelyard.train.preparing import feature_names
 
 
@@ -15,8 +16,7 @@ def importances(pipeline: Pipeline, columns: Sequence[str]) -> dict[str, float]:
     Empty for estimators that have neither (k-NN, kernels, networks).
     """
     head = pipeline.named_steps.get("prepare")
-    model: Any = pipeline.named_steps["model"]
-    model = getattr(model, "estimator_", model)
+    model: Any = unwrapped(pipeline.named_steps["model"])
     found = getattr(model, "feature_importances_", None)
     if found is None:
         coefficients = getattr(model, "coef_", None)
