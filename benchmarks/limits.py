@@ -20,7 +20,8 @@ QUESTION = (
     "and the smallest HTTP server with no model at all?"
 )
 _PEERS = Path(__file__).parent / "peers"
-_ECHO = Answer(1, (0.009999999776482582, 0.9900000095367432))
+ECHO = Answer(1, (0.009999999776482582, 0.9900000095367432))
+"""What the echo answers, whatever it is asked."""
 
 
 def _encode(row: Row) -> tuple[bytes, Mapping[str, str]]:
@@ -58,7 +59,7 @@ def run(settings: Settings, say: Say) -> Report:
         say("training and converting the forest")
         forest = make_forest(folder)
         figures = _measure_model(forest, settings, say)
-        echoing = replace(forest, answers=[_ECHO] * len(forest.rows))
+        echoing = replace(forest, answers=[ECHO] * len(forest.rows))
         points = measure_load(peers, echoing, folder, settings, baseline=None, say=say)
     return Report(
         benchmark=NAME,

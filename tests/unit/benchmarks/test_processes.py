@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,43 +16,38 @@ if not child:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 held = b"x" * 32_000_000
 sum(range(1_000_000))
-print("ready", flush=True)
+os.write(1, b"ready\n")
 signal.pause()
 """
 
 
-def start_family(log: Path) -> ServerProcess:
-    server = ServerProcess([sys.executable, "-c", FAMILY], log)
-    with subprocess.Popen(
-        ["tail", "-n+1", "-f", str(log)], stdout=subprocess.PIPE, text=True
-    ) as tail:
-        assert tail.stdout is not None
-        assert [tail.stdout.readline(), tail.stdout.readline()] == ["ready\n", "ready\n"]
-        tail.terminate()
-    return server
-
-
 @pytest.fixture
-def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServerProcess:
+def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerProcess]:
     monkeypatch.setattr("benchmarks.processes._STOP_S", 0.2)
-    return start_family(tmp_path / "log")
+    log = tmp_path / "log"
+    with ServerProcess([sys.executable, "-c", FAMILY], log) as server:
+        follow = ["tail", "-n+1", "-f", str(log)]
+        with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) as tail:
+            assert tail.stdout is not None
+            assert [tail.stdout.readline(), tail.stdout.readline()] == ["ready\n", "ready\n"]
+            tail.terminate()
+        yield server
 
 
 def test_children_count(family: ServerProcess) -> None:
     """Memory and processor time are of the whole tree."""
-    with family:
-        memory = family.memory()
-        assert memory.processes == 2
-        assert 64e6 < memory.pss < 200e6
-        assert memory.uss <= memory.pss <= memory.rss
-        assert family.cpu_s() > 0
+    memory = family.memory()
+    assert memory.processes == 2
+    assert 64e6 < memory.pss < 200e6
+    assert memory.uss <= memory.pss <= memory.rss
+    assert family.cpu_s() > 0
 
 
 def test_nothing_is_left_behind(family: ServerProcess) -> None:
     """A child that ignores SIGTERM is ended with its parent."""
-    with family:
-        children = psutil.Process(family.pid).children(recursive=True)
-        assert len(children) == 1
+    children = psutil.Process(family.pid).children(recursive=True)
+    assert len(children) == 1
+    family.stop()
     assert not psutil.pid_exists(family.pid)
     gone, alive = psutil.wait_procs(children, timeout=5)
     assert len(gone) == 1
