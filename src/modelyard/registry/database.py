@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from modelyard.core.errors import (
@@ -28,6 +28,12 @@ from modelyard.core.errors import (
 from modelyard.registry.tables import HEAD
 
 _PATIENCE_S: Final = 30.0
+_DRIVERS: Final = {
+    "sqlite": "sqlite+pysqlite",
+    "sqlite+pysqlite": "sqlite+pysqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
 _WRITE: Final = "modelyard_write"
 _WRITER_LOCK: Final = 0x6D6F64656C796172
 """The advisory lock of PostgreSQL writers: the letters of 'modelyar'."""
@@ -109,9 +115,9 @@ def _parse(url: str) -> URL:
         parsed = make_url(url)
     except ArgumentError:
         raise _bad_url(url) from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+    if parsed.drivername not in _DRIVERS:
         raise _bad_url(parsed.render_as_string(hide_password=True))
-    return parsed
+    return parsed.set(drivername=_DRIVERS[parsed.drivername])
 
 
 def _bad_url(url: str) -> ModelyardError:
@@ -129,8 +135,6 @@ def _make_engine(url: URL) -> Engine:
         return create_engine(url, pool_pre_ping=True)
     except ImportError as error:
         raise MissingExtra("postgres", "a registry on PostgreSQL") from error
-    except NoSuchModuleError:
-        raise _bad_url(url.render_as_string(hide_password=True)) from None
 
 
 def _make_sqlite_engine(url: URL) -> Engine:

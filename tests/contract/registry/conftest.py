@@ -56,7 +56,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def processes() -> BaseContext:
     """Makes clean processes in milliseconds: forks of a server that has imported it all."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["modelyard.testing.crash", "psycopg", "alembic.command"])
+    context.set_forkserver_preload(
+        ["modelyard.testing.crash", "modelyard.testing.processes", "psycopg", "alembic.command"]
+    )
     return context
 
 

@@ -4,6 +4,8 @@ import signal
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+import pytest
+
 from modelyard.bundle.bundle import Bundle
 from modelyard.registry.blobs import LocalBlobStore
 from modelyard.registry.registry import Registry
@@ -27,6 +29,7 @@ def _state(registry: Registry) -> tuple[object, ...]:
     return registry.models(), registry.versions("churn"), registry.routes(), registry.audit()
 
 
+@pytest.mark.slow
 def test_a_publish_killed_at_any_step_leaves_the_old_state_or_the_new(
     database_url: str, processes: BaseContext, tmp_path: Path
 ) -> None:

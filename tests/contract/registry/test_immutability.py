@@ -1,0 +1,52 @@
+"""The database itself refuses to rewrite what happened, whoever asks it."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import IntegrityError
+
+from modelyard.registry.blobs import LocalBlobStore
+from modelyard.registry.registry import Registry
+from modelyard.testing.bundles import make_bundle
+
+_COMMON = [
+    "UPDATE versions SET state = 'accepted'",
+    "UPDATE versions SET digest = digest WHERE number = 1",
+    "DELETE FROM versions",
+    "UPDATE bundles SET files = '[]'",
+    "DELETE FROM bundles",
+    "DELETE FROM models",
+    "UPDATE models SET name = 'iris'",
+    "UPDATE audit SET actor = 'nobody'",
+    "DELETE FROM audit WHERE id = 1",
+    "UPDATE route_changes SET targets = NULL",
+    "DELETE FROM route_changes",
+]
+_SQLITE = [
+    "INSERT OR REPLACE INTO versions SELECT model, number, digest, 'accepted', created, actor "
+    "FROM versions",
+    "REPLACE INTO audit SELECT id, at, 'nobody', action, model, number, reason, details FROM audit",
+]
+_POSTGRESQL = ["TRUNCATE audit", "TRUNCATE versions CASCADE"]
+
+
+def test_what_happened_cannot_be_rewritten(database_url: str, tmp_path: Path) -> None:
+    """No statement changes or removes models, bundles, versions, routes' history or audit."""
+    with Registry.open(database_url, LocalBlobStore(tmp_path / "home")) as registry:
+        registry.publish(make_bundle(tmp_path / "b", passed=False), actor="ann")
+        registry.deploy("churn", 1, actor="ann", force=True)
+        before = registry.versions("churn"), registry.route_history("churn"), registry.audit()
+
+        engine = create_engine(database_url)
+        own = _SQLITE if engine.dialect.name == "sqlite" else _POSTGRESQL
+        for statement in [*_COMMON, *own]:
+            with (
+                pytest.raises(IntegrityError, match="are never changed"),
+                engine.begin() as connection,
+            ):
+                connection.execute(text(statement))
+        engine.dispose()
+
+        after = registry.versions("churn"), registry.route_history("churn"), registry.audit()
+        assert after == before
