@@ -9,7 +9,7 @@ from benchmarks.processes import ServerDied, ServerProcess, free_port
 
 # A parent and a child that each hold 32 MB, announce themselves and wait for ever; the child
 # ignores SIGTERM, as a server's worker may.
-FAMILY = """
+FAMILY = r"""
 import os, signal, sys
 child = os.fork()
 if not child:
