@@ -23,10 +23,15 @@ def test_a_draft_that_fails_is_removed(tmp_path: Path) -> None:
     """The error passes, the old file stays, and no draft is left."""
     target = tmp_path / "file"
     target.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), Draft(tmp_path) as draft:
-        draft.file.write(b"half")
-        assert len(list(tmp_path.glob(f"{PREFIX}*"))) == 1
-        raise KeyboardInterrupt
+
+    def write_half() -> None:
+        with Draft(tmp_path) as draft:
+            draft.file.write(b"half")
+            assert len(list(tmp_path.glob(f"{PREFIX}*"))) == 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     assert target.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
