@@ -75,6 +75,13 @@ class Config:
             "only for files of your own."
         },
     )
+    server: str = field(
+        default="",
+        metadata={
+            "doc": "URL of a running server that `predict` calls; empty means this process answers."
+        },
+    )
+    debug: bool = field(default=False, metadata={"doc": "Show where in the code a command failed."})
 
     @property
     def registry_url(self) -> str:

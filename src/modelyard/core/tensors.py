@@ -71,9 +71,9 @@ def _numbers(datatype: Datatype, data: Sequence[object], field: str) -> Array:
             raise Invalid(
                 "out_of_range", f"'{field}' holds a value too large for {datatype}", field=field
             ) from error
-    if datatype.is_integer and kind == "f" and _is_whole(array):
-        # JSON knows one kind of number: 3.0 is 3, and frames of floats are sent as such.
-        array, kind = array.astype(np.int64), "i"
+    if datatype.is_integer and kind == "f":
+        array = _whole_numbers(data, array)
+        kind = array.dtype.kind
     if datatype.is_integer and kind in "iu":
         limits = np.iinfo(datatype.dtype)
         if array.size and (int(array.min()) < limits.min or int(array.max()) > limits.max):
@@ -94,9 +94,21 @@ def _is_binary(array: Array) -> bool:
     return bool(np.isin(array, (0, 1)).all())
 
 
-def _is_whole(array: Array) -> bool:
-    # Past 2**53 neighbouring whole numbers share one float.
-    return bool(np.all((np.abs(array) <= 2**53) & (np.floor(array) == array)))
+def _whole_numbers(data: Sequence[object], floats: Array) -> Array:
+    """The integers that numpy saw as floats, or the floats where they are none.
+
+    JSON knows one kind of number: 3.0 is 3, and frames of floats are sent as such. And numpy makes
+    floats of integers on both sides of 2**63, losing their last digits.
+    """
+    if np.all((np.abs(floats) <= 2**53) & (np.floor(floats) == floats)):
+        return floats.astype(np.int64)
+    exact = np.array(data, object)
+    if all(type(value) is int for value in exact.reshape(-1)):
+        try:
+            return exact.astype(np.uint64)
+        except OverflowError:
+            return floats
+    return floats
 
 
 def _with_missing(array: Array, datatype: Datatype, field: str) -> Array:

@@ -42,7 +42,7 @@ class BatchCost:
             return 0.0, mean_us / mean_rows
         slope = (self._rows_us - self._rows * self._us / self._weight) / spread
         slope = min(max(slope, 0.0), mean_us / mean_rows)
-        return mean_us - slope * mean_rows, slope
+        return max(0.0, mean_us - slope * mean_rows), slope
 
     def estimate_us(self, rows: int) -> float:
         """Expected microseconds of a batch of `rows`."""

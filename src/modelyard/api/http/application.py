@@ -16,13 +16,17 @@ from modelyard.api.http.metadata import model_metadata, repository_index, server
 from modelyard.api.http.openapi import document
 from modelyard.api.http.welcome import page
 from modelyard.core.errors import Internal, Invalid, ModelyardError, NotFound
-from modelyard.core.ports import Exchange
+from modelyard.core.ports import Exchange, Served
 
 _log = logging.getLogger(__name__)
+_Request = Request[Any, Any, Any]
 
 
 def make_application(exchange: Exchange, version: str) -> Litestar:
     """The application over an exchange. Its handlers run on the event loop and never wait."""
+
+    def _served(request: _Request) -> Served:
+        return exchange.find(request.path_params["model"], request.path_params.get("number"))
 
     @get("/v2", sync_to_thread=False)
     def server() -> Response[bytes]:
@@ -35,8 +39,8 @@ def make_application(exchange: Exchange, version: str) -> Litestar:
         ],
         sync_to_thread=False,
     )
-    def metadata(model: str, number: str | None = None) -> Response[bytes]:
-        return _json(model_metadata(exchange.find(model, number)))
+    def metadata(request: _Request) -> Response[bytes]:
+        return _json(model_metadata(_served(request)))
 
     @get(
         [
@@ -45,8 +49,8 @@ def make_application(exchange: Exchange, version: str) -> Litestar:
         ],
         sync_to_thread=False,
     )
-    def ready(model: str, number: str | None = None) -> Response[bytes]:
-        exchange.find(model, number)
+    def ready(request: _Request) -> Response[bytes]:
+        _served(request)
         return _json({"ready": True})
 
     @route(
@@ -60,15 +64,15 @@ def make_application(exchange: Exchange, version: str) -> Litestar:
         return _json({"models": [line.model for line in exchange.listings() if line.ready]})
 
     @get("/v1/models/{model:str}", sync_to_thread=False)
-    def v1_status(model: str) -> Response[bytes]:
-        return _json({"name": exchange.find(model).model, "ready": True})
+    def v1_status(request: _Request) -> Response[bytes]:
+        return _json({"name": _served(request).model, "ready": True})
 
     @get("/openapi.json", sync_to_thread=False)
     def openapi() -> Response[bytes]:
         return _json(document(exchange, version))
 
     @get("/", sync_to_thread=False)
-    def welcome(request: Request[Any, Any, Any]) -> Response[str]:
+    def welcome(request: _Request) -> Response[str]:
         base_url = str(request.base_url).rstrip("/")
         return Response(
             page(exchange, base_url),
@@ -92,7 +96,7 @@ def _json(content: object) -> Response[bytes]:
     return Response(orjson.dumps(content), media_type=MediaType.JSON)
 
 
-def _answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def _answer_error(request: _Request, error: Exception) -> Response[bytes]:
     ours = _as_ours(request, error)
     headers = {}
     if isinstance(error, HTTPException) and error.headers:
@@ -105,7 +109,7 @@ def _answer_error(request: Request[Any, Any, Any], error: Exception) -> Response
     )
 
 
-def _as_ours(request: Request[Any, Any, Any], error: Exception) -> ModelyardError:
+def _as_ours(request: _Request, error: Exception) -> ModelyardError:
     if isinstance(error, ModelyardError):
         return error
     path = request.url.path

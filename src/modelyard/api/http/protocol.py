@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 _LINGER_S: Final = 2.0
+"""How long what a refused caller still sends is read and thrown away: closing at once would reset
+the connection and take the answer with it."""
 _MAY_RETRY: Final = frozenset({"queue_full", "closing", "not_serving", "draining"})
 
 
@@ -166,12 +168,15 @@ class InferenceProtocol(HttpToolsProtocol):
         self._inference: InferenceCycle | None = None
         self._head_bytes = 0
         self._in_head = False
+        self._is_refused = False
         self.idle_since = self.loop.time()
 
     # What arrives
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; a head that never ends is refused."""
+        if self._is_refused:
+            return
         self.idle_since = self.loop.time()
         super().data_received(data)
         if self._in_head and self.parser is not None:
@@ -296,8 +301,6 @@ class InferenceProtocol(HttpToolsProtocol):
         self.idle_since = self.loop.time()
         if not cycle.keep_alive:
             if cycle.more_body:
-                # Closing under a caller who is still sending would reset the connection and
-                # take the answer with it; what still comes is read and thrown away for a while.
                 self.loop.call_later(_LINGER_S, self.transport.close)
             else:
                 self.transport.close()
@@ -348,8 +351,9 @@ class InferenceProtocol(HttpToolsProtocol):
         )
 
     def _refuse_connection(self, error: ModelyardError) -> None:
+        self._is_refused = True
         self.transport.write(self._error_bytes(error, close=True))
-        self.transport.close()
+        self.loop.call_later(_LINGER_S, self.transport.close)
 
     # Ends
 

@@ -55,6 +55,7 @@ class HttpServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=int(KEEP_ALIVE_S),
         )
         self._server = uvicorn.Server(config)

@@ -1,0 +1,116 @@
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from modelyard.testing.serving import Serving
+
+OLD = {"age": 60, "income": None, "city": "Rome"}
+YOUNG = {"city": "Oslo", "age": 20.5, "income": 1, "ignored": [1]}
+
+
+def post(server: Serving, path: str, body: object) -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return httpx.post(server.url + path, content=content)
+
+
+def test_one_row_gets_one_prediction(server: Serving) -> None:
+    """An object of columns is answered with its label and its probabilities by class."""
+    assert post(server, "/predict/people", OLD).json() == {
+        "prediction": "old",
+        "probabilities": {"old": 0.75, "young": 0.25},
+        "model": "people",
+        "version": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [OLD, YOUNG],
+        {"instances": [OLD, YOUNG]},
+        {"inputs": {"age": [60, 20.5], "income": [None, 1], "city": ["Rome", "Oslo"]}},
+        {"inputs": [OLD, YOUNG]},
+        {"columns": ["city", "age", "income"], "data": [["Rome", 60, None], ["Oslo", 20.5, 1]]},
+        {
+            "dataframe_split": {
+                "index": [0, 1],
+                "columns": ["city", "age", "income"],
+                "data": [["Rome", 60, None], ["Oslo", 20.5, 1]],
+            }
+        },
+        {"dataframe_records": [OLD, YOUNG]},
+        [[60, None, "Rome"], [20.5, 1, "Oslo"]],
+    ],
+)
+@pytest.mark.parametrize("path", ["/predict/people", "/v1/models/people:predict"])
+def test_many_rows_get_many_predictions_in_every_shape(
+    server: Serving, path: str, body: object
+) -> None:
+    """Lists, instances, columns and pandas' split form all mean the same table."""
+    answer = post(server, path, body).json()
+    assert answer["predictions"] == ["old", "young"]
+    assert answer["probabilities"][1] == {"old": 0.25, "young": 0.75}
+
+
+def test_v1_always_answers_predictions(server: Serving) -> None:
+    """The v1 contract knows no single row."""
+    assert post(server, "/v1/models/people:predict", OLD).json()["predictions"] == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("body", "values"),
+    [
+        ({"instances": [[1, 2, 3], [4, 5, 6]]}, [[2, 4, 6], [8, 10, 12]]),
+        ([[1, 2, 3]], [[2, 4, 6]]),
+        ({"instances": [{"x": [1, 2, 3]}]}, [[2, 4, 6]]),
+        ({"inputs": {"x": [[1, 2, 3]]}}, [[2, 4, 6]]),
+        ({"instances": []}, []),
+    ],
+)
+def test_tensors_without_columns_are_rows_too(
+    server: Serving, body: object, values: list[Any]
+) -> None:
+    """A model of plain tensors takes instances of nested numbers."""
+    assert post(server, "/v1/models/vector:predict", body).json()["predictions"] == values
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [
+        (b"", "not_json", None),
+        (b"nonsense", "not_json", None),
+        (b"7", "bad_rows", None),
+        (b'"x"', "bad_rows", None),
+        ({"instances": 7}, "bad_rows", None),
+        ({"inputs": {"age": 7}}, "bad_rows", "age"),
+        ({"age": 1, "city": "Rome"}, "missing_column", "income"),
+        ([OLD, {**OLD, "age": "sixty"}], "wrong_datatype", "age"),
+        ({**OLD, "age": None}, "not_finite", "age"),
+        ({**OLD, "city": "Paris"}, "unseen_category", "city"),
+        ({**OLD, "city": 7}, "wrong_datatype", "city"),
+        ([OLD, 7], "bad_row", "rows[1]"),
+        ([[60, None]], "bad_row", "rows[0]"),
+        ({"columns": ["age", "age"], "data": [[1, 2]]}, "bad_rows", None),
+        ({"columns": ["age"], "data": [[1, 2]]}, "bad_row", "rows[0]"),
+        ({"columns": "age", "data": []}, "bad_rows", None),
+        ({"inputs": {"age": [1], "income": [1, 2], "city": ["Rome"]}}, "unequal_rows", None),
+    ],
+)
+def test_what_is_wrong_is_named(
+    server: Serving, body: object, code: str, field: str | None
+) -> None:
+    """Each way of being wrong is a 400 with its own code and the column or row at fault."""
+    response = post(server, "/predict/people", body)
+    found = response.json()
+    assert (response.status_code, found["code"], found.get("field")) == (400, code, field)
+    assert post(server, "/predict/people", OLD).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body", [{"instances": [[1, 2]]}, {"instances": [[[1]]]}, {"instances": 3}, {"x": 1}, [7]]
+)
+def test_tensors_that_do_not_fit_are_refused(server: Serving, body: object) -> None:
+    """Nested numbers of another shape are a 400."""
+    assert post(server, "/v1/models/vector:predict", body).status_code == 400

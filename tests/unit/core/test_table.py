@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from modelyard.core.datatypes import Datatype
+from modelyard.core.errors import Invalid
+from modelyard.core.signature import Column, Signature, TensorSpec
+from modelyard.core.table import Predictions, TableReader, predictions
+
+MIXED = Signature(
+    (
+        TensorSpec(
+            "numbers",
+            Datatype.FP32,
+            (-1, 2),
+            (Column("age", Datatype.FP32), Column("income", Datatype.FP32, nullable=True)),
+        ),
+        TensorSpec("city", Datatype.BYTES, (-1, 1), (Column("city", Datatype.BYTES),)),
+    ),
+    (
+        TensorSpec("label", Datatype.BYTES, (-1,)),
+        TensorSpec(
+            "probabilities",
+            Datatype.FP32,
+            (-1, 2),
+            (Column("no", Datatype.FP32), Column("yes", Datatype.FP32)),
+        ),
+    ),
+)
+ROW = {"age": 30, "income": None, "city": "Rome", "ignored": object()}
+
+
+def test_rows_become_tensors_by_name() -> None:
+    """Columns are found by name, in any order, and unknown ones are ignored."""
+    arrays = TableReader(MIXED).rows([ROW, {"city": "Oslo", "income": 2, "age": 1.5}])
+    np.testing.assert_array_equal(arrays["numbers"], np.float32([[30, np.nan], [1.5, 2]]))
+    assert arrays["city"].tolist() == [["Rome"], ["Oslo"]]
+
+
+def test_columns_become_the_same_tensors() -> None:
+    """A table by columns reads as the same table by rows."""
+    by_columns = TableReader(MIXED).columns({"age": [30], "income": [None], "city": ["Rome"]})
+    by_rows = TableReader(MIXED).rows([ROW])
+    for name, array in by_rows.items():
+        np.testing.assert_array_equal(array, by_columns[name])
+
+
+@pytest.mark.parametrize(
+    ("rows", "code", "field"),
+    [
+        ([{"age": 1, "city": "x"}], "missing_column", "income"),
+        ([ROW, {**ROW, "age": "old"}], "wrong_datatype", "age"),
+        ([ROW, {**ROW, "city": 7}], "wrong_datatype", "city"),
+        ([ROW, {**ROW, "age": 1e40}], "out_of_range", "age"),
+        ([ROW, 7], "bad_row", "rows[1]"),
+        ([[1, 2, 3]], "bad_row", "rows[0]"),
+    ],
+)
+def test_the_column_at_fault_is_named(rows: list[object], code: str, field: str) -> None:
+    """A row that does not fit is refused with the column, and the row in the message."""
+    with pytest.raises(Invalid) as caught:
+        TableReader(MIXED).rows(rows)
+    assert (caught.value.code, caught.value.field) == (code, field)
+
+
+def test_predictions_carry_class_names() -> None:
+    """A classifier's answer is a label a row and a probability a class name."""
+    found = predictions(
+        MIXED,
+        {
+            "label": np.array(["yes"], object),
+            "probabilities": np.array([[0.25, 0.75]], np.float32),
+        },
+    )
+    assert found == Predictions(["yes"], [{"no": 0.25, "yes": 0.75}])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "values"),
+    [
+        ({"prediction": np.array([[1.5], [2.5]])}, [1.5, 2.5]),
+        ({"prediction": np.array([[1.0, 2.0]])}, [[1.0, 2.0]]),
+        ({"y": np.array([[1, 2], [3, 4]])}, [[1, 2], [3, 4]]),
+        ({"a": np.array([1, 2]), "b": np.array([[3], [4]])}, [{"a": 1, "b": 3}, {"a": 2, "b": 4}]),
+        ({"s": np.array(5.0)}, [5.0]),
+    ],
+)
+def test_other_outputs_are_plain_values(
+    outputs: dict[str, np.ndarray], values: list[object]
+) -> None:
+    """Whatever a model gives, a caller of rows gets one plain value a row."""
+    assert predictions(Signature((), ()), outputs).values == values
