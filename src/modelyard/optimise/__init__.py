@@ -1,1 +1,1 @@
-"""Bundle-to-bundle changes with a parity report."""
+"""A model in a faster, safer format, with the proof that it still gives the same answers."""

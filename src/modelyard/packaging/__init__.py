@@ -1,1 +1,1 @@
-"""A fitted model or a file in, a bundle out."""
+"""A fitted model, or a file with one, becomes a bundle."""

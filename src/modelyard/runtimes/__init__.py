@@ -1,1 +1,1 @@
-"""One file per format: a bundle becomes a runtime."""
+"""One file per format: a verified bundle becomes a runtime that answers batches."""

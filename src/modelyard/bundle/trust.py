@@ -1,0 +1,121 @@
+"""Which formats are safe to open, decided by us and before anything is constructed.
+
+ONNX, XGBoost and LightGBM files are data: their readers build no Python objects. A skops file
+names Python types, so every name must be on the list here; the list is never read from the file.
+"""
+
+from typing import Final
+
+from modelyard.core.errors import Invalid, MissingExtra, UntrustedFormat
+
+EXTERNAL_DATA: Final = "application/vnd.onnx.external-data"
+"""Media type of a file that holds weights of the ONNX model beside it."""
+
+KNOWN_DOMAINS: Final = frozenset(
+    {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training", "com.microsoft"}
+)
+"""Operator domains that a stock onnxruntime implements itself."""
+
+_DISTANCES: Final = (
+    "BrayCurtis", "Canberra", "Chebyshev", "Dice", "Euclidean", "Hamming", "Haversine", "Jaccard",
+    "Mahalanobis", "Manhattan", "Minkowski", "RogersTanimoto", "RussellRao", "SEuclidean",
+    "SokalMichener", "SokalSneath", "Yule",
+)  # fmt: skip
+TRUSTED_TYPES: Final = frozenset(
+    {
+        "builtins.bytearray",
+        "collections.OrderedDict",
+        "collections.defaultdict",
+        "lightgbm.basic.Booster",
+        "lightgbm.sklearn.LGBMClassifier",
+        "lightgbm.sklearn.LGBMRanker",
+        "lightgbm.sklearn.LGBMRegressor",
+        "modelyard.packaging.labels.LabelledClassifier",
+        "numpy.dtype",
+        "scipy.interpolate._bsplines.BSpline",
+        "scipy.sparse._csc.csc_matrix",
+        "scipy.sparse._csr.csr_matrix",
+        "sklearn._loss.loss.HalfTweedieLossIdentity",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.cluster._bisect_k_means._BisectingTree",
+        "sklearn.cluster._kmeans._kmeans_single_lloyd",
+        "sklearn.compose._column_transformer._RemainderColsList",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.feature_selection._univariate_selection.f_classif",
+        "sklearn.feature_selection._univariate_selection.f_regression",
+        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+        "sklearn.gaussian_process.kernels.ConstantKernel",
+        "sklearn.gaussian_process.kernels.Matern",
+        "sklearn.gaussian_process.kernels.Product",
+        "sklearn.gaussian_process.kernels.RBF",
+        "sklearn.gaussian_process.kernels.Sum",
+        "sklearn.gaussian_process.kernels.WhiteKernel",
+        "sklearn.neighbors._ball_tree.BallTree",
+        "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        "sklearn.tree._tree.Tree",
+        "xgboost.core.Booster",
+        "xgboost.sklearn.XGBClassifier",
+        "xgboost.sklearn.XGBRFClassifier",
+        "xgboost.sklearn.XGBRFRegressor",
+        "xgboost.sklearn.XGBRanker",
+        "xgboost.sklearn.XGBRegressor",
+    }
+    | {
+        f"sklearn.metrics._dist_metrics.{name}Distance{bits}"
+        for name in _DISTANCES
+        for bits in ("", "32", "64")
+    }
+)
+"""What a skops file may name beyond skops' own defaults: fitted parts that only compute."""
+
+
+def check_skops(data: bytes) -> list[str]:
+    """The types that a skops file names and we trust, to be handed to its loader.
+
+    Raises `UntrustedFormat` with the names of the others, before any of them is imported, and
+    `Invalid` for bytes that are no skops file.
+    """
+    try:
+        from skops.io import get_untrusted_types
+    except ImportError:
+        raise MissingExtra("sklearn", "opening a skops file") from None
+    try:
+        named = set(get_untrusted_types(data=data))
+    except Exception as error:  # noqa: BLE001 - any failure to read hostile bytes is a refusal
+        raise Invalid(
+            "bad_skops", f"this is no readable skops file: {type(error).__name__}: {error!s:.200}"
+        ) from None
+    strangers = sorted(named - TRUSTED_TYPES)
+    if strangers:
+        raise UntrustedFormat(
+            "untrusted_types",
+            f"the skops file names types that Modelyard does not trust: {', '.join(strangers)}; "
+            "build the model of scikit-learn, XGBoost or LightGBM parts, or import it as ONNX",
+            field=strangers[0],
+        )
+    return sorted(named)
+
+
+def check_domains(domains: set[str]) -> None:
+    """Refuse an ONNX model with operators of a domain that nobody here implements."""
+    strangers = sorted(domains - KNOWN_DOMAINS)
+    if strangers:
+        raise UntrustedFormat(
+            "unknown_operator",
+            f"the ONNX model uses operators of the domain {', '.join(strangers)}, which needs "
+            "custom code; Modelyard runs only onnxruntime's own operators",
+            field=strangers[0],
+        )
+
+
+def refuse_pickle(what: str, trusted: bool) -> None:
+    """Refuse a format that runs code when opened, unless the operator's policy allows it."""
+    if not trusted:
+        raise UntrustedFormat(
+            "untrusted_format",
+            f"{what} is a pickle, which can run any code when it is opened; if it is your own, "
+            "allow it with the setting 'trust_pickle' and it is converted to a safe format",
+        )
