@@ -1,0 +1,128 @@
+"""HTTP with httpx: requests to it, its responses and exceptions back to values of ours."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+from modelyard.client.messages import Request, Response
+from modelyard.client.steps import Failure
+from modelyard.core.errors import Invalid, TimedOut, Unavailable
+
+# Shorter than the five seconds after which uvicorn closes an idle connection: a call must not be
+# sent into one that is just being closed, since nobody could say whether it ran.
+_LIMITS: Final = httpx.Limits(
+    max_connections=100, max_keepalive_connections=20, keepalive_expiry=3.0
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a client's requests go, and how long it waits for their answers."""
+
+    url: str
+    timeout_s: float
+    api_key: str | None
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise Invalid(
+                "bad_url",
+                f"'{self.url}' is no address of a server: write http://host:port",
+                field="url",
+            )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of every request."""
+        return {} if self.api_key is None else {"authorization": f"Bearer {self.api_key}"}
+
+    def failure(self, error: httpx.TransportError) -> Failure:
+        """What a request without a response means for its caller."""
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return Failure(
+                Unavailable(
+                    "cannot_connect",
+                    f"nothing answers at {self.url}: is the server running? Start one with "
+                    "'modelyard serve'",
+                ),
+                was_sent=False,
+            )
+        if isinstance(error, httpx.TimeoutException):
+            return Failure(
+                TimedOut("no_answer", f"{self.url} did not answer within {self.timeout_s:g} s"),
+                was_sent=True,
+            )
+        return Failure(
+            Unavailable(
+                "connection_lost",
+                f"the connection to {self.url} broke before the answer came; "
+                "the call may have been run",
+            ),
+            was_sent=True,
+        )
+
+
+class Transport:
+    """Sends and waits by blocking."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._http = httpx.Client(
+            base_url=server.url, timeout=server.timeout_s, headers=server.headers, limits=_LIMITS
+        )
+
+    def send(self, request: Request) -> Response | Failure:
+        """The response, or why there is none."""
+        try:
+            return _received(
+                self._http.request(
+                    request.method, request.path, headers=request.headers, content=request.body
+                )
+            )
+        except httpx.TransportError as error:
+            return self._server.failure(error)
+
+    def pause(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+
+class AsyncTransport:
+    """Sends and waits on the running event loop."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._http = httpx.AsyncClient(
+            base_url=server.url, timeout=server.timeout_s, headers=server.headers, limits=_LIMITS
+        )
+
+    async def send(self, request: Request) -> Response | Failure:
+        """The response, or why there is none."""
+        try:
+            return _received(
+                await self._http.request(
+                    request.method, request.path, headers=request.headers, content=request.body
+                )
+            )
+        except httpx.TransportError as error:
+            return self._server.failure(error)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+
+def _received(response: httpx.Response) -> Response:
+    # httpx gives header names in lower case.
+    return Response(response.status_code, dict(response.headers), response.content)
