@@ -29,20 +29,27 @@ def main(arguments: Sequence[str]) -> int:
     """Exit status 0; 1 where a request failed or an answer was wrong; 2 for a bad command."""
     options = _parse(arguments)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    failed = False
     try:
         require_wrk()
-        for name in options.names or BENCHMARKS:
-            say: Say = lambda line: console.print(line, style="dim", highlight=False)  # noqa: E731
-            report = BENCHMARKS[name](_settings(options), say)
-            print_report(report, console)
-            if options.results:
-                console.print(f"  written to {save_report(report, options.results)}")
-            failed |= report.errors > 0
+        reports = [_run(name, options, console) for name in options.names or BENCHMARKS]
     except (LoadFailed, ServerDied, WrongAnswer, LookupError) as error:
         console.print(f"[red]failed[/red]: {error}", highlight=False)
         return 1
-    return int(failed)
+    except KeyboardInterrupt:
+        console.print("interrupted; every server is stopped and nothing more is written")
+        return 130
+    return int(any(report.errors for report in reports))
+
+
+def _run(name: str, options: argparse.Namespace, console: Console) -> Report:
+    def say(line: str) -> None:
+        console.print(line, style="dim", highlight=False)
+
+    report = BENCHMARKS[name](_settings(options), say)
+    print_report(report, console)
+    if options.results:
+        console.print(f"  written to {save_report(report, options.results)}")
+    return report
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -60,8 +67,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     # A quick look must not overwrite what a whole run found out.
-    keep = options.results or (None if options.dry or options.quick else FOLDER)
-    options.results = keep
+    if options.results is None and not (options.dry or options.quick):
+        options.results = FOLDER
     return options
 
 
