@@ -2,18 +2,18 @@
 
 import contextlib
 import getpass
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from modelyard.bundle.archive import export_bundle, import_bundle
 from modelyard.bundle.bundle import Bundle
+from modelyard.bundle.staging import abandoned_folders, staging_folder, sweep_folders
 from modelyard.core.config import Config, load_config
 from modelyard.core.names import Reference, check_name
 from modelyard.registry.registry import Registry
-from modelyard.registry.values import Route, Version
+from modelyard.registry.values import Finding, Problem, Route, Version
 from modelyard.wiring import blob_store, open_registry
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from modelyard.local import LocalModel
     from modelyard.train.progress import Progress
     from modelyard.train.recipe import Recipe
+    from modelyard.train.training import Trained
 
 
 class Yard:
@@ -94,9 +95,12 @@ class Yard:
 
         A version that fails its gate is published as rejected.
         """
-        from modelyard.train.train import train
+        from modelyard.train.training import train
 
-        trained = train(recipe, base=base, progress=progress)
+        return self.publish_trained(train(recipe, base=base, progress=progress))
+
+    def publish_trained(self, trained: "Trained") -> Version:
+        """Package what `train` made and publish it; rejected where it failed its gate."""
         return self.publish(
             trained.estimator,
             name=trained.name,
@@ -157,8 +161,11 @@ class Yard:
 
     def import_archive(self, source: Path) -> Version:
         """Publish a bundle from one file that `export` wrote, under the name that it carries."""
-        bundle = import_bundle(source, blob_store(self.config))
-        return self.registry.publish(bundle, actor=self.actor, reason=f"imported {source.name}")
+        blobs = blob_store(self.config)
+        # Held until published: in between, nothing refers to what was put.
+        with blobs.hold():
+            bundle = import_bundle(source, blobs)
+            return self.registry.publish(bundle, actor=self.actor, reason=f"imported {source.name}")
 
     def load(self, reference: Reference) -> "LocalModel":
         """A version for predictions in this process."""
@@ -170,11 +177,30 @@ class Yard:
         bundle.verify()
         return LocalModel(version.model, version.number, open_runtime(bundle))
 
-    @contextlib.contextmanager
-    def _staging(self) -> Iterator[Path]:
-        """A private folder in the home, so that blobs are moved on one disk; gone afterwards."""
-        with tempfile.TemporaryDirectory(prefix="staging-", dir=self.config.home) as folder:
-            yield Path(folder)
+    # Health
+
+    def check(self) -> list[Finding]:
+        """Everything wrong with the home's files; reads every byte of every version."""
+        return [*self.registry.check(), *map(_abandoned, abandoned_folders(self.config.home))]
+
+    def repair(self) -> list[Finding]:
+        """Collect what died publishes left behind, and say what that was.
+
+        Raises `Conflict` while a publish runs.
+        """
+        return [*self.registry.repair(), *map(_abandoned, sweep_folders(self.config.home))]
+
+    def _staging(self) -> contextlib.AbstractContextManager[Path]:
+        """A private folder in the home, so that blobs are moved on one disk."""
+        return staging_folder(self.config.home)
+
+
+def _abandoned(folder: Path) -> Finding:
+    return Finding(
+        problem=Problem.UNFINISHED_FILE,
+        name=f"{folder.parent.name}/{folder.name}",
+        message="a half-built bundle, left over from a publish that did not end",
+    )
 
 
 def _user() -> str:

@@ -82,11 +82,7 @@ def import_bundle(source: Path, blobs: BlobStore) -> Bundle:
     The whole archive is verified before the first byte is put. Raises `DamagedBundle` whose
     `field` is the file at fault, and `Exhausted`. To publish it too, be in `blobs.hold()`.
     """
-    try:
-        file = source.open("rb")
-    except (FileNotFoundError, IsADirectoryError):
-        raise NotFound("no_such_file", f"there is no file {source}", field=str(source)) from None
-    with file:
+    with _open(source) as file:
         manifest = _Reader(file, source.name).read()
         # The second reading computes the digests again: the file may have changed under us.
         file.seek(0)
@@ -94,6 +90,22 @@ def import_bundle(source: Path, blobs: BlobStore) -> Bundle:
             _put(file, manifest, blobs, source.name)
             blobs.put(manifest.encode())
             return Bundle.from_store(blobs, manifest.digest)
+
+
+def verify_archive(source: Path) -> Manifest:
+    """Read such a file to its end, put nothing anywhere, and return its manifest.
+
+    Raises `DamagedBundle` whose `field` is the file at fault.
+    """
+    with _open(source) as file:
+        return _Reader(file, source.name).read()
+
+
+def _open(source: Path) -> BinaryIO:
+    try:
+        return source.open("rb")
+    except (FileNotFoundError, IsADirectoryError):
+        raise NotFound("no_such_file", f"there is no file {source}", field=str(source)) from None
 
 
 def _plan(manifest: Manifest) -> Iterator[_Member]:
