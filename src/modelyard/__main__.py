@@ -1,0 +1,6 @@
+"""`python -m modelyard` is `modelyard`."""
+
+from modelyard.cli.main import run
+
+if __name__ == "__main__":
+    run()

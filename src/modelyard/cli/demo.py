@@ -1,0 +1,5 @@
+"""`modelyard demo`: stub."""
+
+
+def demo() -> None:
+    """Train, publish, serve, call, deploy a second version, roll back."""

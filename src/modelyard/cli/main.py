@@ -1,0 +1,184 @@
+"""The command `modelyard`: its verbs, and how each way of failing is told."""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final, TextIO
+
+import typer
+import typer.core
+
+from modelyard import __version__
+from modelyard.cli import (
+    alias,
+    audit,
+    bundle,
+    config,
+    demo,
+    deploy,
+    doctor,
+    importing,
+    models,
+    predict,
+    rollback,
+    serve,
+    train,
+    undeploy,
+)
+from modelyard.cli.screen import note, say
+from modelyard.cli.settings import Settings
+from modelyard.core.errors import ModelyardError
+
+_OK: Final = 0
+_FAILED: Final = 1
+_WRONG_USE: Final = 2
+_INTERRUPTED: Final = 130
+_VERBS: Final = (
+    "demo",
+    "train",
+    "import",
+    "models",
+    "deploy",
+    "rollback",
+    "undeploy",
+    "alias",
+    "predict",
+    "bundle",
+    "serve",
+    "audit",
+    "config",
+    "doctor",
+)
+
+
+class _InOrder(typer.core.TyperGroup):
+    """Lists verbs in the order in which a newcomer meets them, groups among them."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return [verb for verb in _VERBS if verb in self.commands]
+
+
+app = typer.Typer(
+    name="modelyard",
+    cls=_InOrder,
+    help="Any model becomes a governed network service: train, publish, deploy, serve, roll back.",
+    no_args_is_help=True,
+    # Rich's boxes would more than double the time of `--help`.
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("train")(train.train)
+app.command("import")(importing.import_file)
+app.add_typer(models.app, name="models")
+app.command("deploy")(deploy.deploy)
+app.command("rollback")(rollback.rollback)
+app.command("undeploy")(undeploy.undeploy)
+app.add_typer(alias.app, name="alias")
+app.command("predict")(predict.predict)
+app.add_typer(bundle.app, name="bundle")
+app.command("serve")(serve.serve)
+app.command("audit")(audit.audit)
+app.command("doctor")(doctor.doctor)
+app.command("config")(config.config)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        say(f"modelyard {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_the_verb(
+    context: typer.Context,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The home: registry, blobs, modelyard.toml. Also MODELYARD_HOME; "
+            "by default ~/.modelyard.",
+        ),
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    context.obj = Settings(home)
+
+
+def run() -> None:
+    """Run the command of this process and exit with its status."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns 0, 1 for what failed, 2 for wrong use, 130 when interrupted."""
+    warnings.showwarning = _warn
+    try:
+        status = app(list(arguments), prog_name="modelyard", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read us has read enough; the interpreter's own flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+    except typer.TyperException as error:
+        return _refuse(error)
+    except ModelyardError as error:
+        return _fail(error.message, _FAILED)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", _INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - nobody at a terminal is helped by a traceback
+        return _fail(_unexpected(error), _FAILED)
+    if status == _INTERRUPTED:
+        return _fail("interrupted", _INTERRUPTED)
+    return status if isinstance(status, int) else _OK
+
+
+def _fail(message: str, status: int) -> int:
+    if os.environ.get("MODELYARD_DEBUG", "").lower() in ("1", "true", "yes"):
+        import traceback
+
+        traceback.print_exc()
+    note("error: " + " ".join(message.split()))
+    return status
+
+
+def _refuse(error: typer.TyperException) -> int:
+    """Say what is wrong with the command line."""
+    format_message = getattr(error, "format_message", None)
+    message = str(format_message() if format_message else error).rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "modelyard"
+    if message.startswith("Usage:"):
+        # A bare `modelyard` asks for help, and gets it where it does not look like a result.
+        note(message)
+        return _WRONG_USE
+    if "--home" in message:
+        return _fail("--home stands before the verb: modelyard --home DIR …", _WRONG_USE)
+    return _fail(f"{message}; see '{path} --help'", _WRONG_USE)
+
+
+def _unexpected(error: Exception) -> str:
+    hint = "set MODELYARD_DEBUG=1 to see where"
+    if isinstance(error, OSError) and error.strerror:
+        name = f" '{error.filename}'" if error.filename else ""
+        return f"the system refused{name}: {error.strerror} ({hint})"
+    return f"unexpected {type(error).__name__}: {error!s:.300} ({hint})"
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A library's warning as one line; where in the library it arose helps nobody here."""
+    note(f"note: {category.__name__}: {' '.join(str(message).split())}")

@@ -1,0 +1,23 @@
+"""`modelyard rollback`."""
+
+from typing import Annotated
+
+import typer
+
+from modelyard.cli.deploy import say_route
+from modelyard.cli.settings import Json, Reason, Settings
+
+
+def rollback(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL", show_default=False)],
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Route calls to the version before.
+
+    Repeated, it walks further back, to the first deploy.
+    """
+    with Settings.of(context).yard() as yard:
+        route = yard.rollback(model, reason=reason)
+    say_route(route, as_json)

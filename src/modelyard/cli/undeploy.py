@@ -1,0 +1,26 @@
+"""`modelyard undeploy`."""
+
+from typing import Annotated
+
+import typer
+
+from modelyard.cli.screen import say, say_json
+from modelyard.cli.settings import Json, Reason, Settings
+
+
+def undeploy(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL", show_default=False)],
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Take a model's route away.
+
+    Calls to it get 404 until it is deployed again.
+    """
+    with Settings.of(context).yard() as yard:
+        yard.registry.undeploy(model, actor=yard.actor, reason=reason)
+    if as_json:
+        say_json({"model": model, "number": None})
+    else:
+        say(f"calls to {model} go nowhere now")
