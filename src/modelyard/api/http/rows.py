@@ -8,7 +8,6 @@ an object of columns, a list of them, `instances`, `inputs`, or a pandas frame i
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import orjson
 
 from modelyard.api.http.wire import Answer, Headers, Question
@@ -39,8 +38,8 @@ class RowsCodec:
     def read(self, headers: Headers, body: bytes) -> Question:
         """Decode whichever of the contracts the body follows."""
         try:
-            content = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            content = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
             raise Invalid("not_json", f"the body is not JSON: {error}") from None
         is_one = False
         if isinstance(content, dict):

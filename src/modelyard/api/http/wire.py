@@ -1,8 +1,9 @@
 """What a protocol class needs of a codec: read a request for a served version, write its answer."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from modelyard.core.call import Call
 from modelyard.core.ports import Arrays, Served
@@ -11,8 +12,7 @@ Headers = Mapping[bytes, bytes]
 """Request headers by lower-case name; of a repeated one the last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A successful response: its body, and header lines beyond the usual ones."""
 
     body: bytes
@@ -20,8 +20,7 @@ class Answer:
     extra_headers: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """A decoded request: checked arrays, their rows, and how its answer is to be written."""
 
     inputs: Arrays
