@@ -88,7 +88,7 @@ class Sgd(Parameters, frozen=True, kw_only=True):
     """A linear model by gradient descent.
 
     `mode` is how many rows one update looks at: all (`batch`), `batch_size` (`minibatch`), or one
-    (`stochastic`). `eta0` unset: 0.01, and 1/L for `batch`, L being the curvature of the loss.
+    (`stochastic`). `eta0` unset: 1/L, L being the curvature that such an update meets.
     `epsilon` is the width of the huber and epsilon-insensitive losses.
     """
 

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from modelyard.core.errors import Invalid
-from modelyard.train.hints import did_you_mean
 from modelyard.train.recipe import ColumnType
 from modelyard.train.table import Table
 
@@ -22,14 +21,6 @@ def typed(table: Table, types: Mapping[str, ColumnType], decimal: str = ".") -> 
     truth values that has missing ones becomes numbers, 1 and 0. Raises `Invalid` naming the first
     rows of a column that is mostly numbers and not all.
     """
-    for name in types:
-        if name not in table.frame.columns:
-            raise Invalid(
-                "missing_column",
-                f"'types' names column '{name}', which the table has not"
-                + did_you_mean(name, table.frame.columns),
-                field=name,
-            )
     columns = {
         str(name): _convert(table, str(name), types.get(str(name)), decimal)
         for name in table.frame.columns

@@ -29,6 +29,8 @@ _SCHEDULES = {"constant": "constant", "inverse_scaling": "invscaling", "adaptive
 _FACTOR = 5.0
 """What `adaptive` divides its rate by when an epoch's loss no longer falls (as scikit-learn)."""
 _SMALLEST_RATE = 1e-6
+_DIVERGED = 100.0
+"""A loss that has grown by this has left for infinity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +76,16 @@ def descend(
     held_out = validation and _problem(parameters, *validation, classes)
     epochs = _stochastic if parameters.mode == "stochastic" else _batches
     watch = _Watch(parameters)
+    at_zero = problem.mean_loss(
+        np.zeros((problem.targets.shape[1], rows.shape[1])), np.zeros(problem.targets.shape[1])
+    )
     train_loss: list[float] = []
     validation_loss: list[float] = []
     for weights, intercept in epochs(estimator, parameters, problem, target, classes, seed, watch):
         train_loss.append(problem.mean_loss(weights, intercept))
         if held_out:
             validation_loss.append(held_out.mean_loss(weights, intercept))
-        if not np.isfinite(train_loss[-1]):
+        if not train_loss[-1] <= _DIVERGED * max(at_zero, train_loss[0]):
             raise Invalid(
                 "diverged",
                 "the descent diverged; lower 'eta0', or scale the features",
@@ -147,7 +152,7 @@ def _stochastic(
     watch: _Watch,
 ) -> Epochs:
     schedule = parameters.learning_rate or "inverse_scaling"
-    eta0 = parameters.eta0 or 0.01
+    eta0 = parameters.eta0 or _safe_rate(problem, parameters, 1)
     _set_up(estimator, parameters, _SCHEDULES.get(schedule, schedule), eta0)
     # partial_fit would shuffle every epoch by the same seed, that is into the same order.
     estimator.set_params(shuffle=False)
@@ -176,7 +181,7 @@ def _batches(
     is_smooth = problem.loss.curvature is not None
     default = "constant" if whole and is_smooth else "inverse_scaling"
     schedule = parameters.learning_rate or default
-    eta0 = parameters.eta0 or (_safe_rate(problem, parameters) if whole else 0.01)
+    eta0 = parameters.eta0 or _safe_rate(problem, parameters, size)
     _set_up(estimator, parameters, _SCHEDULES.get(schedule, schedule), eta0)
     weights = np.zeros((problem.targets.shape[1], problem.rows.shape[1]))
     intercept = np.zeros(problem.targets.shape[1])
@@ -230,16 +235,21 @@ def _rate(schedule: str, eta0: float, parameters: Sgd, updates: int) -> float:
     return eta0
 
 
-def _safe_rate(problem: _Problem, parameters: Sgd) -> float:
-    """1/L, L the largest curvature of the objective: the largest step that cannot overshoot.
+def _safe_rate(problem: _Problem, parameters: Sgd, size: int) -> float:
+    """1/L, L the curvature that updates of so many rows can be expected to meet.
 
-    A loss with a kink has no such bound; it takes the curvature 1, and a schedule should shrink
-    its steps.
+    Between the largest eigenvalue for all rows and the longest row for one (Gower et al., "SGD:
+    general analysis and improved rates", ICML 2019, proposition 3.8). A loss with a kink has no
+    such bound; it counts as 1, and the schedule shrinks the steps.
     """
     rows = np.column_stack([problem.rows, np.ones(len(problem.rows))])
-    largest = float(np.linalg.norm(rows, 2)) ** 2 / len(rows)
+    count = len(rows)
+    whole = float(np.linalg.norm(rows, 2)) ** 2 / count
+    longest = float((rows**2).sum(axis=1).max())
+    others = max(count - 1, 1)
+    met = count * (size - 1) / (size * others) * whole + (count - size) / (size * others) * longest
     curvature = problem.loss.curvature or 1.0
-    return 1.0 / (curvature * largest + _penalties(parameters)[1])
+    return 1.0 / (curvature * (met or whole) + _penalties(parameters)[1])
 
 
 def _set_up(

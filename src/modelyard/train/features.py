@@ -34,7 +34,8 @@ def choose_features(table: Table, recipe: Recipe) -> list[str]:
                 + did_you_mean(name, columns),
                 field=name,
             )
-    features = list(recipe.features or (name for name in columns if name != recipe.target))
+    others = (name for name in columns if name != recipe.target and name not in recipe.drop)
+    features = list(recipe.features or others)
     if not features:
         raise Invalid("no_features", "the table has no column but the target", field="features")
     for where, names in (

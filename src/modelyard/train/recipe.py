@@ -104,6 +104,13 @@ class Validate(msgspec.Struct, frozen=True, kw_only=True):
     regex: dict[str, str] = {}
     min_rows: int = 0
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """Every column that a condition names."""
+        return frozenset(
+            (*self.required, *self.not_null, *self.unique, *self.ranges, *self.allowed, *self.regex)
+        )
+
 
 class Prepare(msgspec.Struct, frozen=True, kw_only=True):
     """Scaling of numbers and encoding of text, inside the fitted pipeline.

@@ -14,31 +14,44 @@ import pandas as pd
 
 from modelyard.bundle.digest import sha256_bytes
 from modelyard.bundle.manifest import Dataset
-from modelyard.core.errors import Invalid, NotFound, Unavailable
+from modelyard.core.errors import Invalid, NotFound
 from modelyard.train.columns import typed
-from modelyard.train.hints import quoted, require
-from modelyard.train.recipe import Source
+from modelyard.train.hints import did_you_mean, quoted, require
+from modelyard.train.recipe import Recipe, Source
 from modelyard.train.table import Table, listed, row_numbers
 
 
-def read_source(source: Source, base: Path, drop: Sequence[str] = ()) -> Table:
-    """The table, its columns typed, without those of `drop`; paths are taken from `base`.
+def read_source(recipe: Recipe, base: Path) -> Table:
+    """The table of a recipe, its columns typed; paths are taken from `base`.
 
-    Raises `Invalid` naming lines and columns, `NotFound`, `MissingExtra`, `Unavailable`.
+    Columns that the recipe has no use for are not looked at, whatever they hold. Raises `Invalid`
+    naming lines and columns, `NotFound`, `MissingExtra`.
     """
+    source = recipe.source
     if source.csv is not None:
         raw = _read_csv(_bytes(base / source.csv), Path(source.csv).name, source)
     elif source.parquet is not None:
         raw = _read_parquet(_bytes(base / source.parquet), Path(source.parquet).name)
     else:
         raw = _read_sql(str(source.sql), str(source.query), base)
-    kept = Table(
-        raw.frame.drop(columns=[name for name in drop if name in raw.frame.columns]),
-        raw.dataset,
-        raw.places,
-    )
-    types = {name: kind for name, kind in source.types.items() if name not in drop}
-    return typed(kept, types, source.decimal)
+    columns = [str(name) for name in raw.frame.columns]
+    for where, names in (("drop", recipe.drop), ("source.types", source.types)):
+        for name in names:
+            if name not in columns:
+                raise Invalid(
+                    "missing_column",
+                    f"the table has no column '{name}', which '{where}' names"
+                    + did_you_mean(name, columns),
+                    field=name,
+                )
+    frame = raw.frame[[name for name in columns if _is_wanted(name, recipe)]]
+    return typed(Table(frame, raw.dataset, raw.places), source.types, source.decimal)
+
+
+def _is_wanted(name: str, recipe: Recipe) -> bool:
+    if name == recipe.target or name in recipe.validate.columns:
+        return True
+    return name not in recipe.drop and (recipe.features is None or name in recipe.features)
 
 
 def redacted(url: str) -> str:
@@ -256,7 +269,7 @@ def _read_sql(url: str, query: str, base: Path) -> Table:
             rows = [tuple(row) for row in result.fetchall()]
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise Unavailable(
+        raise Invalid(
             "query_failed",
             f"the query on {shown} failed: {_without_password(reason, filled):.300}",
             field="source.query",

@@ -108,8 +108,8 @@ class _Training:
 
         recipe = self._recipe
         self._progress.step("read", _place(recipe))
-        table = read_source(recipe.source, self._base)
-        features = [name for name in choose_features(table, recipe) if name not in recipe.drop]
+        table = read_source(recipe, self._base)
+        features = choose_features(table, recipe)
         self._progress.step("clean", counted(len(table.frame), "row"))
         table, notes = clean_rows(table, recipe.clean, features, recipe.target)
         self._notes += notes
