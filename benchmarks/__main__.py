@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks import forest_http, limits
 from benchmarks.load import LoadFailed, require_wrk
-from benchmarks.peer import WrongAnswer
+from benchmarks.peer import NotPrepared, WrongAnswer
 from benchmarks.processes import ServerDied
 from benchmarks.results import FOLDER, Report, save_report
 from benchmarks.run import QUICK, Say, Settings
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         require_wrk()
         reports = [_run(name, options, console) for name in options.names or BENCHMARKS]
-    except (LoadFailed, ServerDied, WrongAnswer, LookupError) as error:
+    except (LoadFailed, NotPrepared, ServerDied, WrongAnswer, LookupError) as error:
         console.print(f"[red]failed[/red]: {error}", highlight=False)
         return 1
     except KeyboardInterrupt:

@@ -16,6 +16,10 @@ class WrongAnswer(RuntimeError):
     """A server's answer is not onnxruntime's; nothing of it is worth measuring."""
 
 
+class NotPrepared(RuntimeError):
+    """What a server needs before its first start could not be done; the message says why."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """A class and one probability a class."""
@@ -74,7 +78,10 @@ class Peer(Protocol):
         """The ways to ask it."""
 
     def prepare(self, forest: Forest, folder: Path) -> None:
-        """Do, once and before any start, what its user does once: publish the model, say."""
+        """Do, once and before any start, what its user does once: publish the model, say.
+
+        Raises `NotPrepared`.
+        """
 
     def launch(self, port: int) -> "Launch":
         """How to start it on this port of the loopback interface."""

@@ -18,7 +18,7 @@ from benchmarks.forest import make_forest
 from benchmarks.forest_http import everyone
 from benchmarks.load import LoadFailed, require_wrk
 from benchmarks.measure import check_answers, measure_point, running
-from benchmarks.peer import WrongAnswer
+from benchmarks.peer import NotPrepared, WrongAnswer
 from benchmarks.processes import ServerDied
 
 _RATE_HZ = 500
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         require_wrk()
         _profile(options)
-    except (LoadFailed, ServerDied, WrongAnswer) as error:
+    except (LoadFailed, NotPrepared, ServerDied, WrongAnswer) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
     return 0

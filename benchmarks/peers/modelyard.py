@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from benchmarks.peer import Answer, Forest, Form, Launch, Row
+from benchmarks.peer import Answer, Forest, Form, Launch, NotPrepared, Row
 from benchmarks.processes import beside_python, free_port
 
 _MODEL = "forest"
@@ -105,7 +105,7 @@ class Modelyard:
             [*self._program(), *arguments], capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise RuntimeError(
+            raise NotPrepared(
                 f"modelyard {' '.join(arguments)} ended with status {done.returncode}:\n"
                 f"{done.stdout}{done.stderr}"
             )
