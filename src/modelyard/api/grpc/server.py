@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from modelyard.api.grpc import messages
 from modelyard.api.grpc.errors import STATUSES, details, trailers
 from modelyard.api.grpc.service import InferenceService
-from modelyard.core.errors import Conflict, Internal, Invalid, ModelyardError
+from modelyard.core.errors import Internal, Invalid, ModelyardError, Unavailable
 from modelyard.core.ports import Exchange
 
 _log: Final = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class GrpcServer:
         self._server: Any = None
 
     async def start(self) -> int:
-        """Bind and serve; returns the bound port. Raises `Conflict` where it cannot bind."""
+        """Bind and serve; returns the bound port. Raises `Unavailable` where it cannot bind."""
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", self._max_message_bytes),
@@ -45,8 +45,8 @@ class GrpcServer:
         try:
             port: int = server.add_insecure_port(f"{host}:{self._port}")
         except RuntimeError:
-            raise Conflict(
-                "port_taken",
+            raise Unavailable(
+                "address_in_use",
                 f"gRPC cannot listen on {host}:{self._port}: something else does, or the "
                 "address is not this machine's; choose another with --grpc-port",
                 field="grpc_port",

@@ -7,7 +7,8 @@ from typing import Final
 import grpc
 
 import modelyard
-from modelyard.api.grpc.infer import Answer, read_inputs
+from modelyard.api.grpc import messages
+from modelyard.api.grpc.infer import InferCodec
 from modelyard.api.grpc.messages import (
     ModelInferRequest,
     ModelInferResponse,
@@ -30,7 +31,7 @@ from modelyard.api.grpc.messages import (
 )
 from modelyard.core.call import Call
 from modelyard.core.errors import Denied, NotFound, TimedOut, Unavailable
-from modelyard.core.ports import Exchange
+from modelyard.core.ports import Exchange, Served
 from modelyard.core.signature import TensorSpec
 
 _EXTENSIONS: Final = ("model_repository",)
@@ -47,8 +48,9 @@ class InferenceService:
     ) -> ModelInferResponse:
         """Make the call, bring it to the exchange, and wait until it has ended."""
         served = self._exchange.find(request.model_name, request.model_version or None)
-        answer = Answer.wanted(request, served)
-        arrays = read_inputs(request)
+        codec = _codec(served)
+        wanted = codec.wanted(request)
+        arrays = codec.read(request)
         rows = served.signature.check(arrays)
         deadline_ns = _deadline_ns(request, context)
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -70,7 +72,7 @@ class InferenceService:
             raise
         if call.error is not None:
             raise call.error
-        return answer.encode(call.outputs or {})
+        return codec.write(wanted, call.outputs or {})
 
     async def model_ready(self, request: ModelReadyRequest, _: object) -> ModelReadyResponse:
         """Whether a model answers; one that is not here does not."""
@@ -140,6 +142,13 @@ class InferenceService:
     ) -> RepositoryModelUnloadResponse:
         """Refused: a route is changed in the registry."""
         raise _routes_are_deployed(request.model_name)
+
+
+def _codec(served: Served) -> InferCodec:
+    codec: InferCodec | None = served.cache.get(messages.SERVICE)
+    if codec is None:
+        codec = served.cache[messages.SERVICE] = InferCodec(served)
+    return codec
 
 
 def _metadata(spec: TensorSpec) -> ModelMetadataResponse.TensorMetadata:

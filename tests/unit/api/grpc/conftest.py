@@ -32,6 +32,7 @@ class Model:
     digest: str = "sha256:00"
     platform: str = "numpy"
     sample: None = None
+    cache: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

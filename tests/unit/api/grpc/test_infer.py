@@ -7,11 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from tests.unit.api.grpc.conftest import echo_model
 
-from modelyard.api.grpc.infer import read_inputs
+from modelyard.api.grpc.infer import InferCodec
 from modelyard.api.grpc.messages import InferTensorContents, ModelInferRequest
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid
+
+
+def read_inputs(request: ModelInferRequest) -> dict[str, Array]:
+    """The request read for a model that takes exactly what it says it holds."""
+    datatype = Datatype(request.inputs[0].datatype)
+    return InferCodec(echo_model(datatype, len(request.inputs[0].shape))).read(request)
+
 
 Contents = dict[str, list[Any]]
 
@@ -94,7 +102,6 @@ def test_unpacked_typed_contents_are_read() -> None:
 
 
 REFUSED: dict[str, tuple[ModelInferRequest, str]] = {
-    "unknown datatype": (_raw("BF16", (1,), b"\0\0"), "unknown_datatype"),
     "negative length": (_raw("FP32", (-1,), b""), "bad_shape"),
     "more axes than numpy has": (_raw("FP32", (1,) * 70, b"\0\0\0\0"), "bad_shape"),
     "empty and endless": (_raw("FP32", (0, 2**62, 2**62), b""), "bad_shape"),
@@ -151,3 +158,13 @@ def test_shared_memory_is_refused() -> None:
     request.inputs[0].parameters["shared_memory_region"].string_param = "here"
     with pytest.raises(Invalid, match="shared_memory_region"):
         read_inputs(request)
+
+
+@pytest.mark.parametrize("datatype", ["BF16", "FP64", "", "x" * 1000])
+def test_another_datatype_is_refused_before_it_is_read(datatype: str) -> None:
+    """The tensor's datatype must be the signature's, even one the protocol does not know."""
+    request = _raw(datatype, (1,), b"\0" * 4)
+    with pytest.raises(Invalid, match="'x' is FP32, not") as refused:
+        InferCodec(echo_model(Datatype.FP32, 1)).read(request)
+    assert (refused.value.code, refused.value.field) == ("wrong_datatype", "x")
+    assert len(refused.value.message) < 100
