@@ -17,6 +17,29 @@ PREDICTION = "prediction"
 """The output that holds a regression's value."""
 
 
+def main_output(signature: Signature) -> TensorSpec:
+    """The output that answers "what does the model say": label, prediction, or the only one."""
+    for name in (LABEL, PREDICTION):
+        found = signature.output(name)
+        if found is not None:
+            return found
+    if len(signature.outputs) == 1:
+        return signature.outputs[0]
+    raise Invalid(
+        "no_prediction",
+        "the model has no one prediction; use infer() and pick from its outputs: "
+        + ", ".join(f"'{spec.name}'" for spec in signature.outputs),
+    )
+
+
+def probabilities_output(signature: Signature) -> TensorSpec:
+    """The output with one probability a class; raises `Invalid` where the model gives none."""
+    found = signature.output(PROBABILITIES)
+    if found is None:
+        raise Invalid("no_probabilities", "the model gives no probabilities; use predict()")
+    return found
+
+
 class TableReader:
     """Reads rows or columns into the input tensors of one signature. Made once, used per call."""
 
