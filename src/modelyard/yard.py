@@ -74,7 +74,7 @@ class Yard:
         `sample` holds real rows as a caller would send them (DataFrame or 2-D array): the
         conversion is proven on all of them, a few are kept in the bundle.
         """
-        from modelyard.packaging.estimator import package_estimator
+        from modelyard.packaging.package import package_estimator
 
         check_name(name)
         with self._staging() as staging:
