@@ -70,6 +70,15 @@ class Countdown:
             self._step()
 
 
+def open_until(step: int, url: str, root: Path, report: Path) -> None:
+    """Open a registry and die before that step; where there are fewer, write how many there are."""
+    countdown = Countdown(step)
+    countdown.arm()
+    Registry.open(url, LocalBlobStore(root)).close()
+    countdown.disarm()
+    report.write_text(str(countdown.steps))
+
+
 def publish_until(step: int, url: str, root: Path, bundle: Bundle, report: Path) -> None:
     """Publish and die before that step; where there are fewer, write how many there are.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from modelyard.registry.blobs import LocalBlobStore
@@ -33,3 +34,14 @@ class TestPostgresRegistry(RegistrySuite):
     def registry(self, tmp_path: Path, postgres_url: str) -> Iterator[Registry]:
         with Registry.open(postgres_url, LocalBlobStore(tmp_path / "home")) as registry:
             yield registry
+
+    def test_a_lost_connection_is_replaced(self, registry: Registry, postgres_server: str) -> None:
+        """When the server drops everybody, the next question is answered over a new connection."""
+        assert registry.generation() == 0
+        with psycopg.connect(postgres_server, autocommit=True) as connection:
+            dropped = connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname LIKE 'test\\_%' AND pid <> pg_backend_pid()"
+            ).fetchall()
+        assert dropped
+        assert registry.generation() == 0
