@@ -3,6 +3,7 @@
 `ZOO` is a plain list, so that any test may run it over any road: packaged, over HTTP, over gRPC.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -54,7 +55,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Case:
-    """One algorithm on one data set. `onnx` says whether an exact conversion is known."""
+    """One algorithm on one data set. `onnx` says whether it is served as ONNX, proven equal."""
 
     name: str
     build: Builder
@@ -67,7 +68,10 @@ class Case:
     def fit(self) -> BaseEstimator:
         """The fitted estimator."""
         data = load(self.dataset)
-        return self.build().fit(data.train, data.target)
+        with warnings.catch_warnings():
+            # Small fits stop before they converge; how well they fit is not what is tested.
+            warnings.simplefilter("ignore")
+            return self.build().fit(data.train, data.target)
 
 
 @cache
@@ -194,6 +198,8 @@ REGRESSORS: dict[str, Builder] = {
     "xgboost": lambda: XGBRegressor(n_estimators=15, max_depth=4),
     "lightgbm": lambda: LGBMRegressor(n_estimators=15, verbose=-1),
 }
+# Digits are small whole numbers: neighbours at equal distance, of which each library picks its own.
+_TIED = {("knn", "digits")}
 _WANTS_CODES = {"xgboost"}
 _TREES = {"decision_tree", "random_forest", "hist_gradient_boosting", "xgboost", "lightgbm"}
 
@@ -216,7 +222,7 @@ def _prepared(build: Builder, name: str, dataset: str) -> Builder:
 
 def _cases() -> list[Case]:
     cases = [
-        Case(f"{name}_classifier", _classifier(name, dataset), dataset)
+        Case(f"{name}_classifier", _classifier(name, dataset), dataset, (name, dataset) not in _TIED)
         for name in CLASSIFIERS
         for dataset in (
             "iris", "iris_named", "wine", "breast_cancer", "digits",

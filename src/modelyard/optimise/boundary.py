@@ -107,9 +107,7 @@ def _node(kind: str, inputs: list[str], output: str, to: Datatype | None = None)
 
 def _table(classes: "np.ndarray[Any, Any]") -> Any:
     words = classes.dtype.kind in "OSUT"
-    return _constant(
-        f"{_PREFIX}classes", classes.astype(object if words else np.int64, copy=False)
-    )
+    return _constant(f"{_PREFIX}classes", classes.astype(object if words else np.int64, copy=False))
 
 
 def _constant(name: str, array: "np.ndarray[Any, Any]") -> Any:

@@ -115,9 +115,7 @@ def _divided(scope: Any, container: Any, votes: str, count: int) -> str:
     divisor = scope.get_unique_variable_name("trees")
     mean: str = scope.get_unique_variable_name("mean")
     container.add_initializer(divisor, 1, [], [float(count)])
-    container.add_node(
-        "Div", [votes, divisor], [mean], name=scope.get_unique_operator_name("Div")
-    )
+    container.add_node("Div", [votes, divisor], [mean], name=scope.get_unique_operator_name("Div"))
     return mean
 
 

@@ -210,7 +210,7 @@ def answers(model: Any, frame: "pd.DataFrame") -> dict[str, Array]:
     features = frame if hasattr(model, "feature_names_in_") else frame.to_numpy()
     try:
         predicted = np.asarray(model.predict(features))
-    except Exception as error:  # noqa: BLE001 - foreign code; its reason is what the user needs
+    except Exception as error:
         raise Invalid(
             "bad_sample",
             f"the model fails on the sample: {type(error).__name__}: {error!s:.300}",
@@ -242,7 +242,7 @@ def _output(model: Any, name: str, array: Array) -> TensorSpec:
 
 def class_name(value: object) -> str:
     """The name of a class; whole numbers and booleans are spelled as the label is."""
-    return value if isinstance(value, str) else str(int(value))  # type: ignore[call-overload]
+    return str(value) if isinstance(value, str) else str(int(value))  # type: ignore[call-overload]
 
 
 def _is_classifier(model: object) -> bool:

@@ -113,4 +113,3 @@ def _refusal(message: str) -> Invalid | UntrustedFormat:
             f"the ONNX model uses an operator that onnxruntime does not know: {text:.300}",
         )
     return Invalid("bad_onnx", f"onnxruntime cannot open this ONNX model: {text:.300}")
-
