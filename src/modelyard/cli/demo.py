@@ -1,5 +1,378 @@
-"""`modelyard demo`: stub."""
+"""`modelyard demo`: the whole road on real data, from a table on disk to a rollback."""
+
+import contextlib
+import csv
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from modelyard.cli.progress import Steps
+from modelyard.cli.report import describe_conversion, say_evaluation
+from modelyard.cli.screen import say
+from modelyard.cli.settings import Settings
+from modelyard.core.errors import Conflict, Internal, MissingExtra, TimedOut, Unavailable
+
+if TYPE_CHECKING:
+    import httpx
+
+    from modelyard.cli.child import Child
+    from modelyard.core.datatypes import Array
+    from modelyard.core.signature import Signature
+    from modelyard.registry.values import Version
+    from modelyard.train.training import Trained
+    from modelyard.yard import Yard
+
+MODEL: Final = "breast-cancer"
+_DEFAULT_HOME: Final = Path(".modelyard") / "demo"
+_TOLERANCE: Final = 1e-5
+_SWAP_S: Final = 20.0
+_RECIPE: Final = """\
+name = "breast-cancer"
+target = "diagnosis"
+positive = "malignant"
+
+[source]
+csv = "breast-cancer.csv"
+
+[split]
+validation = 0.15
+test = 0.2
+seed = 7
+
+[algorithm]
+name = "random_forest"
+parameters = {{ {parameters} }}
+
+[[gate]]
+metric = "accuracy"
+dataset = "test"
+minimum = 0.9
+
+[[gate]]
+metric = "roc_auc"
+dataset = "test"
+minimum = 0.95
+
+[card]
+intended_use = "Demonstration: malignant or benign, from 30 measures of cell nuclei."
+limits = "569 patients of one hospital, 1993; no medical device."
+licence = "CC-BY-4.0 (data: Breast Cancer Wisconsin, UCI Machine Learning Repository)"
+"""
+_FIRST: Final = "n_estimators = 100"
+_SECOND: Final = "n_estimators = 200, max_depth = 6"
 
 
-def demo() -> None:
-    """Train, publish, serve, call, deploy a second version, roll back."""
+def demo(
+    context: typer.Context,
+    once: Annotated[
+        bool, typer.Option("--once", help="Stop the server at the end instead of leaving it.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="HTTP port; by default 8080, or a free one."),
+    ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="gRPC port; by default 8081, or a free one."),
+    ] = None,
+) -> None:
+    """Train, publish, serve, call, swap, roll back.
+
+    On the Wisconsin breast-cancer table, in the home given or in a fresh one: ./.modelyard/demo.
+    """
+    signal.signal(signal.SIGTERM, _exit)
+    started = time.monotonic()
+    with _demo_home(Settings.of(context)) as settings, settings.yard() as yard:
+        story = _Story(yard, _Clock())
+        first = story.first_version()
+        ports = _free(port, 8080), _free(grpc_port, 8081)
+        with story.serve(*ports) as child:
+            story.call(child, first)
+            story.second_version(child, first)
+            story.roll_back(child, first)
+            say(f"\nAll of it took {time.monotonic() - started:.1f} s.")
+            if not once:
+                _leave_running(child, story.folder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A trained model and the version that it became."""
+
+    trained: "Trained"
+    version: "Version"
+
+
+class _Clock:
+    """Numbers the steps and times them."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._since = time.monotonic()
+
+    def tell(self, text: str) -> None:
+        """One line on what was just done."""
+        self._number += 1
+        now = time.monotonic()
+        say(f"{self._number}. {text} [{now - self._since:.2f} s]")
+        sys.stdout.flush()
+        self._since = now
+
+
+class _Story:
+    """The steps of the demo, in order."""
+
+    def __init__(self, yard: "Yard", clock: _Clock) -> None:
+        self._yard = yard
+        self._clock = clock
+        self.folder = yard.config.home / "demo"
+
+    def first_version(self) -> _Made:
+        """A table on disk becomes version 1."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        table = self.folder / "breast-cancer.csv"
+        rows = _write_table(table)
+        self._clock.tell(f"Wrote the table to {table}: {rows} rows; the road begins at a file.")
+        trained = self._train("recipe-1.toml", _FIRST)
+        say_evaluation(trained.evaluation)
+        say()
+        scores = ", ".join(
+            f"{each.metric} on {each.dataset} is {each.value:.3f} (at least {each.minimum})"
+            for each in trained.evaluation.thresholds
+        )
+        self._clock.tell(f"Trained a forest of 100 trees from that file. The gate: {scores}.")
+        return self._publish(trained)
+
+    def second_version(self, child: "Child", first: _Made) -> None:
+        """Another model takes over while calls go on."""
+        trained = self._train("recipe-2.toml", _SECOND)
+        self._clock.tell("Trained another forest, of 200 shallower trees.")
+        second = self._publish(trained)
+        answers = self._deploy_under_calls(
+            child, second, lambda: self._yard.deploy(_reference(second.version))
+        )
+        self._clock.tell(
+            f"Deployed version {second.version.number} while the server ran: {answers} calls went "
+            f"on, none failed, and version {second.version.number} answers now."
+        )
+
+    def roll_back(self, child: "Child", first: _Made) -> None:
+        """And back."""
+        answers = self._deploy_under_calls(
+            child, first, lambda: self._yard.rollback(MODEL, reason="the demo's end")
+        )
+        self._clock.tell(
+            f"Rolled back: {answers} calls went on, none failed, and version "
+            f"{first.version.number} answers again."
+        )
+
+    @contextlib.contextmanager
+    def serve(self, port: int, grpc_port: int) -> "Iterator[Child]":
+        """Deploy what was published and start a server on it."""
+        from modelyard.cli.child import serving
+
+        route = self._yard.deploy(_newest(self._yard))
+        log = self.folder / "server.log"
+        with serving(self._yard.config.home, port, grpc_port, log) as child:
+            self._clock.tell(
+                f"Deployed version {route.number} and started a server: {child.url} and gRPC at "
+                f"{child.grpc_address}."
+            )
+            yield child
+
+    def call(self, child: "Child", made: _Made) -> None:
+        """Every way in gives the estimator's own answers."""
+        import httpx
+
+        from modelyard.client import Client
+
+        sample = made.trained.sample
+        own = [str(label) for label in made.trained.estimator.predict(sample)]  # type: ignore[attr-defined]
+        chances = made.trained.estimator.predict_proba(sample)  # type: ignore[attr-defined]
+        row = {str(name): value for name, value in sample.iloc[0].items()}
+        (self.folder / "row.json").write_text(json.dumps(row), "utf-8")
+        with httpx.Client(base_url=child.url) as plain:
+            answer = _post(plain, row)
+        _agree([answer["prediction"]], own[:1])
+        chance = answer["probabilities"][answer["prediction"]]
+        self._clock.tell(
+            f"Called it over REST as curl does: the first row is {answer['prediction']} "
+            f"({chance:.1%}), as the estimator itself says."
+        )
+        with Client(child.url) as client:
+            _agree([str(label) for label in client.predict(MODEL, sample)], own)
+            largest = float(abs(client.predict_proba(MODEL, sample) - chances).max())
+        if largest > _TOLERANCE:
+            raise Internal("demo_differs", f"a probability differs by {largest:.1e}")
+        self._clock.tell(
+            f"Called it with the Python client, {len(own)} rows in one call: every label as the "
+            f"estimator's, no probability further off than {largest:.1e}."
+        )
+        signature = self._yard.registry.bundle(made.version).manifest.signature
+        _agree(_infer_over_grpc(child.grpc_address, signature, sample), own)
+        self._clock.tell(
+            f"Called it over gRPC, the Open Inference Protocol: the same {len(own)} labels."
+        )
+
+    def _train(self, file: str, parameters: str) -> "Trained":
+        from modelyard.train.recipe import load_recipe
+        from modelyard.train.training import train
+
+        recipe = self.folder / file
+        recipe.write_text(_RECIPE.format(parameters=parameters), "utf-8")
+        with Steps() as steps:
+            return train(load_recipe(recipe), base=self.folder, progress=steps)
+
+    def _publish(self, trained: "Trained") -> _Made:
+        version = self._yard.publish_trained(trained)
+        manifest = self._yard.registry.bundle(version).manifest
+        self._clock.tell(
+            f"Published {version.model}:{version.number} as an immutable bundle, "
+            f"{version.digest[:19]}…: {describe_conversion(manifest.conversion)}."
+        )
+        return _Made(trained, version)
+
+    def _deploy_under_calls(self, child: "Child", made: _Made, act: Callable[[], object]) -> int:
+        """Change the route, and call until the change is seen; every call must be answered."""
+        import httpx
+
+        row = json.loads((self.folder / "row.json").read_text("utf-8"))
+        deadline = time.monotonic() + _SWAP_S
+        with httpx.Client(base_url=child.url) as client:
+            _post(client, row)
+            answers = 1
+            act()
+            while _post(client, row)["version"] != made.version.number:
+                answers += 1
+                if time.monotonic() > deadline:
+                    raise TimedOut("no_swap", "the server did not follow the route; see server.log")
+        return answers + 1
+
+
+@contextlib.contextmanager
+def _demo_home(settings: Settings) -> Iterator[Settings]:
+    """The home given as it is, or else one of the demo's own, made anew each time."""
+    if settings.home is not None or "MODELYARD_HOME" in os.environ:
+        yield settings
+        return
+    import fcntl
+
+    _DEFAULT_HOME.parent.mkdir(parents=True, exist_ok=True)
+    with _DEFAULT_HOME.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                "demo_running",
+                f"a demo is running in {_DEFAULT_HOME}; stop it, or give this one a --home",
+            ) from None
+        if _DEFAULT_HOME.exists():
+            shutil.rmtree(_DEFAULT_HOME)
+        yield Settings(_DEFAULT_HOME)
+
+
+def _exit(number: int, _frame: object) -> None:
+    # An exception, not the signal's own death: the server must go with us.
+    sys.exit(128 + number)
+
+
+def _free(port: int | None, usual: int) -> int:
+    """The port asked for, or the usual one if it is free, or 0 for any."""
+    from modelyard.api.http.server import bind
+
+    if port is not None:
+        return port
+    try:
+        bind("127.0.0.1", usual).close()
+    except Unavailable:
+        return 0
+    return usual
+
+
+def _write_table(path: Path) -> int:
+    try:
+        from sklearn.datasets import load_breast_cancer
+    except ImportError:
+        raise MissingExtra("sklearn", "the demo") from None
+    table = load_breast_cancer()
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow([*table.feature_names, "diagnosis"])
+        for values, target in zip(table.data.tolist(), table.target, strict=True):
+            lines.writerow([*values, table.target_names[target]])
+    return len(table.data)
+
+
+def _reference(version: "Version") -> Any:
+    from modelyard.core.names import Reference
+
+    return Reference(version.model, version=version.number)
+
+
+def _newest(yard: "Yard") -> Any:
+    return _reference(yard.registry.versions(MODEL)[-1])
+
+
+def _post(client: "httpx.Client", row: Mapping[str, object]) -> dict[str, Any]:
+    answer = client.post(f"/predict/{MODEL}", json=row, timeout=10.0)
+    answer.raise_for_status()
+    content: dict[str, Any] = answer.json()
+    return content
+
+
+def _infer_over_grpc(address: str, signature: "Signature", rows: object) -> list[str]:
+    """What a gRPC client of any language sends: raw tensors, raw labels back."""
+    import grpc
+
+    from modelyard.api.grpc.messages import SERVICE, ModelInferRequest, ModelInferResponse
+    from modelyard.client.tables import to_tensors
+    from modelyard.core.tensors import to_raw
+
+    request = ModelInferRequest(model_name=MODEL)
+    for name, array in to_tensors(signature, rows).items():
+        spec = next(each for each in signature.inputs if each.name == name)
+        request.inputs.add(name=name, datatype=spec.datatype, shape=array.shape)
+        request.raw_input_contents.append(to_raw(array))
+    with grpc.insecure_channel(address) as channel:
+        infer = channel.unary_unary(
+            f"/{SERVICE}/ModelInfer",
+            request_serializer=ModelInferRequest.SerializeToString,
+            response_deserializer=ModelInferResponse.FromString,
+        )
+        return _labels(infer(request, timeout=10.0))
+
+
+def _labels(response: Any) -> list[str]:
+    from modelyard.core.datatypes import Datatype
+    from modelyard.core.table import LABEL
+    from modelyard.core.tensors import from_raw
+
+    index = [output.name for output in response.outputs].index(LABEL)
+    output, raw = response.outputs[index], response.raw_output_contents[index]
+    labels: Array = from_raw(Datatype(output.datatype), tuple(output.shape), raw, LABEL)
+    return [str(label) for label in labels.reshape(-1)]
+
+
+def _agree(answers: Sequence[str], own: Sequence[str]) -> None:
+    if list(answers) != list(own):
+        raise Internal("demo_differs", "the server's labels are not the estimator's own")
+
+
+def _leave_running(child: "Child", folder: Path) -> None:
+    say(f"\nThe server goes on until Ctrl-C:  {child.url}  gRPC {child.grpc_address}\n")
+    say(f"  curl {child.url}/predict/{MODEL} -d @{folder / 'row.json'}")
+    say(f"  modelyard --home {folder.parent} models show {MODEL}\n")
+    sys.stdout.flush()
+    with contextlib.suppress(KeyboardInterrupt):
+        status = child.process.wait()
+        if status:
+            raise Unavailable("no_server", f"the server ended with {status}; see server.log")

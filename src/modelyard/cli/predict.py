@@ -71,22 +71,8 @@ class _Answering:
 
 @contextlib.contextmanager
 def _local(settings: Settings, reference: "Reference") -> Iterator[_Answering]:
-    from modelyard.runtimes.open import open_runtime
-
-    with settings.yard() as yard:
-        bundle = yard.bundle(reference)
-    bundle.verify()
-    runtime = open_runtime(bundle)
-    signature = runtime.signature
-
-    def run(inputs: "Mapping[str, Array]") -> "Mapping[str, Array]":
-        signature.check(inputs)
-        return runtime.run(inputs)
-
-    try:
-        yield _Answering(signature, run)
-    finally:
-        runtime.close()
+    with settings.yard() as yard, yard.load(reference) as model:
+        yield _Answering(model.signature, model.infer)
 
 
 @contextlib.contextmanager

@@ -53,7 +53,8 @@ def train(
 ) -> None:
     """Train a model and publish it.
 
-    From a recipe, or from a table and an algorithm. A version that fails its gate is published as rejected, and the exit status is 1.
+    From a recipe, or from a table and an algorithm. A version that fails its gate is published
+    as rejected, and the exit status is 1.
     """
     from modelyard.train.recipe import load_recipe, recipe_for
 
