@@ -113,7 +113,7 @@ class Yard:
 
     def import_file(self, path: Path, *, name: str, sample: Any = None) -> Version:
         """Package a model file and publish it; pickles only where `trust_pickle` is set."""
-        from modelyard.packaging.file import package_file
+        from modelyard.packaging.package import package_file
 
         check_name(name)
         with self._staging() as staging:
