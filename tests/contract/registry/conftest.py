@@ -57,7 +57,13 @@ def processes() -> BaseContext:
     """Makes clean processes in milliseconds: forks of a server that has imported it all."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["modelyard.testing.crash", "modelyard.testing.processes", "psycopg", "alembic.command"]
+        [
+            "pytest",
+            "modelyard.testing.crash",
+            "modelyard.testing.processes",
+            "psycopg",
+            "alembic.command",
+        ]
     )
     return context
 

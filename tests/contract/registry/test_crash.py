@@ -53,8 +53,8 @@ def test_an_opening_killed_anywhere_leaves_no_schema_or_all_of_it(
         seen.append(bool(tables))
     engine.dispose()
     assert seen == sorted(seen)
-    assert seen.count(False) > 20
-    assert seen.count(True) > 1
+    assert seen.count(False) > 10
+    assert seen[-1]
     with Registry.open(database_url, LocalBlobStore(home)) as registry:
         assert registry.publish(make_bundle(tmp_path / "b"), actor="ann").number == 1
 
