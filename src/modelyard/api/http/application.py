@@ -54,7 +54,10 @@ def make_application(exchange: Exchange, version: str) -> Litestar:
         return _json({"ready": True})
 
     @route(
-        "/v2/repository/index", http_method=[HttpMethod.GET, HttpMethod.POST], sync_to_thread=False
+        "/v2/repository/index",
+        http_method=[HttpMethod.GET, HttpMethod.POST],
+        status_code=200,
+        sync_to_thread=False,
     )
     def index() -> Response[bytes]:
         return _json(repository_index(exchange))
