@@ -62,6 +62,9 @@ ERRORS: Final[dict[Kind, type[ModelyardError]]] = {
 }
 """The class that each kind of error is raised as."""
 
+# What reading JSON of any shape as if it were of ours can raise.
+_MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
 _KINDS: Final[dict[int, Kind]] = {
     401: Kind.UNAUTHENTICATED,
     403: Kind.DENIED,
@@ -85,7 +88,7 @@ def error_of(response: Response) -> ModelyardError:
         body = json.loads(response.body)
         message = body["error"]
         kind = Kind(body.get("kind", kind))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except _MALFORMED:
         return ERRORS[kind](
             f"http_{response.status}",
             f"the server answered with status {response.status}, and not as Modelyard does; "
@@ -103,7 +106,7 @@ def read_json(response: Response) -> Any:
     """The JSON of a successful response."""
     try:
         return json.loads(response.body)
-    except ValueError:
+    except _MALFORMED:
         raise _unreadable("its body is not JSON") from None
 
 
@@ -154,10 +157,12 @@ def read_answer(response: Response) -> Answer:
         position = end
         for tensor in head["outputs"]:
             size = tensor.get("parameters", {}).get("binary_data_size")
+            if size is not None and not (type(size) is int and size >= 0):
+                raise _unreadable(f"a tensor of {size!r} bytes")
             outputs[tensor["name"]] = _tensor(tensor, response.body[position:][:size], size)
             position += size or 0
         version = head.get("model_version")
-    except (ValueError, KeyError, TypeError, AttributeError, Invalid) as error:
+    except (*_MALFORMED, Invalid) as error:
         raise _unreadable(str(error)) from error
     return Answer(outputs, None if version is None else str(version))
 
@@ -182,7 +187,7 @@ def read_signature(metadata: Mapping[str, Any]) -> Signature:
             batched=bool(parameters.get("batched", any(spec.columns for spec in inputs))),
             task=parameters.get("task"),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _MALFORMED as error:
         raise _unreadable(f"its metadata is not that of a model ({error!r})") from error
 
 

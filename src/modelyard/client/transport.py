@@ -11,10 +11,10 @@ from modelyard.client.messages import Request, Response
 from modelyard.client.steps import Failure
 from modelyard.core.errors import Invalid, TimedOut, Unavailable
 
-# Shorter than the five seconds after which uvicorn closes an idle connection: a call must not be
-# sent into one that is just being closed, since nobody could say whether it ran.
+# Shorter than servers and proxies keep a silent connection (ours 75 s, many 60 s): a call must not
+# go into one that is just being closed, since nobody could say whether it ran.
 _LIMITS: Final = httpx.Limits(
-    max_connections=100, max_keepalive_connections=20, keepalive_expiry=3.0
+    max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0
 )
 
 
