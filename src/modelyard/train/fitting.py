@@ -76,6 +76,10 @@ def fit(
             estimator, curve, notes = _fit(
                 estimator, chosen, task, parameters, prepared, seen, recipe, progress
             )
+            steps = [] if head is None else [("prepare", head)]
+            pipeline = Pipeline([*steps, ("model", estimator)])
+            # Some estimators find out only when asked that they were given the impossible.
+            pipeline.predict(train.features.head(1))
         except (ModelyardError, MemoryError):
             raise
         except Exception as error:
@@ -85,8 +89,7 @@ def fit(
                 field="algorithm",
             ) from error
     notes += sorted({_sentence(each) for each in caught})
-    steps = [("model", estimator)] if head is None else [("prepare", head), ("model", estimator)]
-    return Fitted(Pipeline(steps), curve, notes)
+    return Fitted(pipeline, curve, notes)
 
 
 def _fit(

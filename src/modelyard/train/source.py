@@ -84,6 +84,7 @@ def _read_csv(data: bytes, name: str, source: Source) -> Table:
     text = _decode(data, name, source.encoding)
     header = next(_records(text, source.separator), (1, []))[1]
     _check_header(header, name)
+    _refuse_open_quote(text, name, source.separator)
     frame = _parse_csv(text, header, name, source)
     if frame.empty:
         raise Invalid("no_rows", f"{name} has a header and no rows", field="source")
@@ -132,6 +133,21 @@ def _check_header(header: list[str], name: str) -> None:
                 field="source",
             )
     _refuse_duplicates(header, name)
+
+
+def _refuse_open_quote(text: str, name: str, separator: str) -> None:
+    """A quote that is never closed swallows the rest of the file into one cell."""
+    if text.count('"') % 2 == 0:
+        return
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    line = 1
+    try:
+        for _ in reader:
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise Invalid(
+            "open_quote", f"line {line} of {name} has a stray quote: {error}", field="source"
+        ) from None
 
 
 def _refuse_duplicates(columns: Sequence[str], name: str) -> None:
