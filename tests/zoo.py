@@ -222,7 +222,12 @@ def _prepared(build: Builder, name: str, dataset: str) -> Builder:
 
 def _cases() -> list[Case]:
     cases = [
-        Case(f"{name}_classifier", _classifier(name, dataset), dataset, (name, dataset) not in _TIED)
+        Case(
+            f"{name}_classifier",
+            _classifier(name, dataset),
+            dataset,
+            onnx=(name, dataset) not in _TIED,
+        )
         for name in CLASSIFIERS
         for dataset in (
             "iris", "iris_named", "wine", "breast_cancer", "digits",

@@ -40,7 +40,7 @@ def with_boundary(
     inner.graph.output.extend(_value(spec) for spec in outputs)
     # Shapes that the converter noted for inner values are often wrong, and nobody needs them.
     del inner.graph.value_info[:]
-    return inner.SerializeToString(), Signature(inputs, outputs, True, signature.task)
+    return inner.SerializeToString(), Signature(inputs, tuple(outputs), True, signature.task)
 
 
 def _narrowed(spec: TensorSpec, datatype: Datatype) -> TensorSpec:
@@ -101,8 +101,9 @@ def _exits(
 def _node(kind: str, inputs: list[str], output: str, to: Datatype | None = None) -> Any:
     from onnx import helper
 
-    attributes = {} if to is None else {"to": _onnx_type(to)}
-    return helper.make_node(kind, inputs, [output], **attributes)
+    if to is None:
+        return helper.make_node(kind, inputs, [output])
+    return helper.make_node(kind, inputs, [output], to=_onnx_type(to))
 
 
 def _table(classes: "np.ndarray[Any, Any]") -> Any:

@@ -11,7 +11,7 @@ from modelyard.core.ports import Arrays, Runtime
 from modelyard.core.signature import Signature
 
 TOLERANCE: Final = 1e-5
-"""The largest difference of two numbers called equal, relative to the larger of 1 and their size."""
+"""How far apart two equal numbers may be, relative to the larger of 1 and their size."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ _COMPRESSED: Final = (
 
 
 def detect(path: Path) -> Kind:
-    """The kind of a model file; raises `Invalid` for what is no model, or not what its name says."""
+    """The kind of a model file; raises `Invalid` for no model, or not the one its name says."""
     head = _head(path)
     found = _by_content(head)
     named = _SUFFIXES.get(path.suffix.lower())
@@ -105,6 +105,6 @@ def _by_content(head: bytes) -> Kind | None:
 
 
 def _is_message(head: bytes) -> bool:
-    """Whether it can open an ONNX ModelProto: a field of number 1 to 25 with a fitting wire type."""
+    """Whether it can open an ONNX ModelProto: one of its fields, with a fitting wire type."""
     number, wire = head[0] >> 3, head[0] & 7
     return (number == 1 and wire == 0) or (number in (2, 3, 4, 6, 7, 8, 14, 20, 25) and wire == 2)

@@ -26,8 +26,8 @@ class Extras:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def add_samples(builder: BundleBuilder, runtime: Runtime, inputs: Arrays) -> str | None:
-    """Put a few rows and the serving runtime's answers into the bundle; None where there are none."""
+def add_samples(builder: BundleBuilder, runtime: Runtime, inputs: Arrays | None) -> str | None:
+    """Put a few rows and the runtime's answers into the bundle; None where there are none."""
     if not inputs:
         return None
     few = {name: array[:_SAMPLE_ROWS] for name, array in inputs.items()}

@@ -1,4 +1,4 @@
-"""Any ONNX model as a bundle: what onnxruntime says of its inputs and outputs, and what runs show."""
+"""Any ONNX model as a bundle: what onnxruntime says of its tensors, and what runs show."""
 
 import re
 from collections.abc import Mapping
@@ -157,7 +157,8 @@ def _datatype(kind: str) -> Datatype | None:
 def _inputs(
     session: onnxruntime.InferenceSession,
 ) -> tuple[tuple[TensorSpec, ...], dict[tuple[str, int], str]]:
-    specs, symbols = [], {}
+    specs: list[TensorSpec] = []
+    symbols: dict[tuple[str, int], str] = {}
     for each in session.get_inputs():
         datatype = _datatype(each.type)
         if datatype is None:
@@ -258,7 +259,7 @@ def _output_shape(declared: tuple[int, ...], seen: list[tuple[int, ...]]) -> tup
 def _plain_outputs(
     source: _Source, session: onnxruntime.InferenceSession
 ) -> tuple[_Source, list[str]]:
-    """The graph with the tensor behind a ZipMap as its output; other sequences and maps left out."""
+    """The graph with the tensor behind a ZipMap as its output; what else is no tensor goes."""
     try:
         import onnx
     except ImportError:

@@ -41,7 +41,7 @@ def as_frame(model: object, sample: Any) -> "pd.DataFrame":
         if array.ndim != 2:
             raise Invalid(
                 "bad_sample",
-                f"the sample must be a table of rows and columns, not an array of {array.ndim} axes",
+                f"the sample must be a table of rows and columns, not {array.ndim} axes",
                 field="sample",
             )
         if names is None or len(names) != array.shape[1]:

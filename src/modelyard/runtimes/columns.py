@@ -1,5 +1,6 @@
 """Which columns a scikit-learn ColumnTransformer selects."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,11 +17,12 @@ def column_positions(selected: Any, names: Sequence[str]) -> list[int]:
         return list(range(len(names)))[selected]
     if isinstance(selected, str):
         return [names.index(selected)]
-    if np.isscalar(selected):
-        return [int(selected) % len(names)]  # type: ignore[call-overload]
+    if isinstance(selected, int | np.integer):
+        return [int(selected) % len(names)]
     chosen = list(selected)
     if chosen and all(isinstance(each, bool | np.bool_) for each in chosen):
         return [index for index, each in enumerate(chosen) if each]
     return [
-        names.index(each) if isinstance(each, str) else int(each) % len(names) for each in chosen
+        names.index(each) if isinstance(each, str) else operator.index(each) % len(names)
+        for each in chosen
     ]
