@@ -32,11 +32,12 @@ def check(database: Database, blobs: BlobStore) -> list[Finding]:
     with database.read() as connection:
         uses = _uses(connection)
     stray = sorted(present - {use.sha256 for use in uses})
-    broken = (_broken(blobs, use) for use in uses)
-    return [
-        *(finding for finding in broken if finding is not None),
-        *(_leftover(name) for name in [*leftovers, *stray]),
+    # Each blob is read once, however many bundles share it.
+    problems = {digest: _problem(blobs, digest) for digest in {use.sha256 for use in uses}}
+    broken = [
+        _broken(use, problem) for use in uses if (problem := problems[use.sha256]) is not None
     ]
+    return [*broken, *(_leftover(name) for name in [*leftovers, *stray])]
 
 
 def repair(database: Database, blobs: BlobStore) -> list[Finding]:
@@ -71,15 +72,16 @@ def _uses(connection: Connection) -> Sequence[_Use]:
     ]
 
 
-def _broken(blobs: BlobStore, use: _Use) -> Finding | None:
+def _problem(blobs: BlobStore, digest: str) -> Problem | None:
     try:
-        actual = sha256_file(blobs.path(use.sha256))
+        actual = sha256_file(blobs.path(digest))
     except NotFound:
-        problem, what = Problem.MISSING_BLOB, "is missing"
-    else:
-        if actual == use.sha256:
-            return None
-        problem, what = Problem.DAMAGED_BLOB, "is damaged"
+        return Problem.MISSING_BLOB
+    return None if actual == digest else Problem.DAMAGED_BLOB
+
+
+def _broken(use: _Use, problem: Problem) -> Finding:
+    what = "is missing" if problem is Problem.MISSING_BLOB else "is damaged"
     return Finding(
         problem=problem,
         name=PREFIX + use.sha256,

@@ -89,6 +89,15 @@ def test_the_same_bundle_gives_the_same_bytes(
     assert (tmp_path / "again.tar").read_bytes() == archive
 
 
+def test_archives_are_written_as_they_always_were(tmp_path: Path) -> None:
+    """Import compares bytes: should this digest change, yesterday's archives would be refused."""
+    bundle = make_bundle(tmp_path / "b", files={"notes.md": b"hello"})
+    manifest = msgspec.structs.replace(bundle.manifest, created="2026-01-01T00:00:00.000+00:00")
+    export_bundle(Bundle(manifest, bundle.files), tmp_path / "churn.tar")
+    digest = hashlib.sha256((tmp_path / "churn.tar").read_bytes()).hexdigest()
+    assert digest == "f730a9cb637681774798c9db140303b2b631142cee13b1989c3f15e7a5f0728b"
+
+
 def test_the_archive_is_an_oci_layout(bundle: Bundle, archive: bytes) -> None:
     """Any tar opens it; index, manifest, config and layers are found by their digests."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
