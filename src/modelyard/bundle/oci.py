@@ -2,7 +2,9 @@
 
 Everything follows from the bundle's manifest, byte for byte: the same bundle is the same image
 wherever it is made. Importing an archive relies on that, so what is made of a schema's bundles
-here is as fixed as the schema itself. https://github.com/modelpack/model-spec, config and annotations of version 1.
+here is as fixed as the schema itself.
+
+https://github.com/modelpack/model-spec, config and annotations of version 1.
 """
 
 from dataclasses import dataclass
