@@ -82,7 +82,7 @@ class TableReader:
     def _fill(self, spec: TensorSpec, values: list[tuple[object, ...]]) -> Array:
         shape = (len(values), len(spec.columns))
         try:
-            return from_list(spec.datatype, shape, values, spec.name)
+            return from_list(spec.datatype, shape, values, spec.name, flags_are_numbers=True)
         except Invalid as error:
             raise _blame(spec, values) or error from None
 
@@ -124,7 +124,7 @@ def _blame(spec: TensorSpec, values: list[tuple[object, ...]]) -> Invalid | None
     for index, column in enumerate(spec.columns):
         for row, line in enumerate(values):
             try:
-                from_list(spec.datatype, (1,), [line[index]], column.name)
+                from_list(spec.datatype, (1,), [line[index]], column.name, flags_are_numbers=True)
             except Invalid as error:
                 return Invalid(
                     error.code,

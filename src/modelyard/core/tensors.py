@@ -40,15 +40,26 @@ def _bad_shape(field: str) -> Invalid:
     )
 
 
-def from_list(datatype: Datatype, shape: tuple[int, ...], data: object, field: str) -> Array:
+def from_list(
+    datatype: Datatype,
+    shape: tuple[int, ...],
+    data: object,
+    field: str,
+    *,
+    flags_are_numbers: bool = False,
+) -> Array:
     """A new array from JSON values, flat or nested in row-major order.
 
     Numbers must fit the datatype exactly in kind and range (no strings for numbers, no fractions
-    for integers, no wrap-around); `null` is NaN in a float tensor.
+    for integers, no wrap-around); `null` is NaN in a float tensor. Where `flags_are_numbers`, as
+    in tables, true and false count as 1 and 0 in a tensor of numbers.
     """
     if not isinstance(data, list | tuple):
         raise Invalid("bad_data", f"the data of '{field}' must be a list", field=field)
-    array = _strings(data, field) if datatype is Datatype.BYTES else _numbers(datatype, data, field)
+    if datatype is Datatype.BYTES:
+        array = _strings(data, field)
+    else:
+        array = _numbers(datatype, data, field, flags_are_numbers)
     if array.size != math.prod(shape):
         raise Invalid(
             "wrong_length",
@@ -58,7 +69,9 @@ def from_list(datatype: Datatype, shape: tuple[int, ...], data: object, field: s
     return array.reshape(shape)
 
 
-def _numbers(datatype: Datatype, data: Sequence[object], field: str) -> Array:
+def _numbers(
+    datatype: Datatype, data: Sequence[object], field: str, flags_are_numbers: bool
+) -> Array:
     try:
         array = np.array(data) if len(data) else np.empty(0, datatype.dtype)
     except (ValueError, OverflowError) as error:
@@ -67,7 +80,9 @@ def _numbers(datatype: Datatype, data: Sequence[object], field: str) -> Array:
         ) from error
     kind = array.dtype.kind
     if kind == "O" and datatype.is_float:
-        array, kind = _with_missing(array, datatype, field), "f"
+        array, kind = _with_missing(array, datatype, field, flags_are_numbers), "f"
+    if kind == "b" and flags_are_numbers and datatype is not Datatype.BOOL:
+        array, kind = array.astype(np.int8), "i"
     if datatype.is_float and kind in "fiu":
         return _floats(datatype, array, field)
     if datatype.is_integer and kind == "f":
@@ -134,12 +149,13 @@ def _whole_numbers(data: Sequence[object], floats: Array) -> Array:
     return floats
 
 
-def _with_missing(array: Array, datatype: Datatype, field: str) -> Array:
+def _with_missing(array: Array, datatype: Datatype, field: str, flags_are_numbers: bool) -> Array:
+    types = (int, float, bool) if flags_are_numbers else (int, float)
     values = np.empty(array.size, np.float64)
     for index, value in enumerate(array.reshape(-1)):
         if value is None:
             values[index] = np.nan
-        elif type(value) in (int, float):
+        elif type(value) in types:
             values[index] = value
         else:
             raise Invalid(

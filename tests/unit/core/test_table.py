@@ -36,6 +36,15 @@ def test_rows_become_tensors_by_name() -> None:
     assert arrays["city"].tolist() == [["Rome"], ["Oslo"]]
 
 
+@pytest.mark.parametrize("flags", [[True, False], [True, None], [True, 0.0]])
+def test_flags_are_numbers_in_a_table(flags: list[object]) -> None:
+    """A table's true and false are 1 and 0 where the model takes numbers."""
+    spec = TensorSpec("x", Datatype.FP64, (-1, 1), (Column("member", Datatype.FP64, True),))
+    array = TableReader(Signature((spec,), ())).rows([{"member": flag} for flag in flags])["x"]
+    assert array[0, 0] == 1
+    assert array[1, 0] == 0 or np.isnan(array[1, 0])
+
+
 def test_columns_become_the_same_tensors() -> None:
     """A table by columns reads as the same table by rows."""
     by_columns = TableReader(MIXED).columns({"age": [30], "income": [None], "city": ["Rome"]})

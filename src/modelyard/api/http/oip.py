@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import orjson
 
+from modelyard.api.http.lenient import read_lenient
 from modelyard.api.http.wire import Answer, Headers, Question
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array, Datatype
@@ -70,17 +71,23 @@ class OipCodec:
         if json_length is not None:
             end = _length(json_length, len(body))
             body, tail = body[:end], memoryview(body)[end:]
-        try:
-            request = self._decoder.decode(body)
-        except msgspec.ValidationError as error:
-            raise Invalid("bad_request", f"this is no v2 inference request: {error}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Invalid("not_json", f"the body is not JSON: {error}") from None
+        request = self._decode(body)
         inputs = self._read_inputs(request.inputs, tail)
         rows = self._signature.check(inputs)
         if request.outputs is None and request.parameters is None and request.id is None:
             return Question(inputs, rows, self._write_plain)
         return Question(inputs, rows, self._writer(request))
+
+    def _decode(self, body: bytes) -> InferRequest:
+        try:
+            try:
+                return self._decoder.decode(body)
+            except msgspec.ValidationError:
+                raise
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                return msgspec.convert(read_lenient(body, error), InferRequest)
+        except msgspec.ValidationError as error:
+            raise Invalid("bad_request", f"this is no v2 inference request: {error}") from None
 
     def _read_inputs(self, tensors: Sequence[Tensor], tail: memoryview | None) -> dict[str, Array]:
         arrays: dict[str, Array] = {}

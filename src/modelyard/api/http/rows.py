@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from modelyard.api.http.lenient import read_lenient
 from modelyard.api.http.wire import Answer, Headers, Question
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array
@@ -40,7 +41,7 @@ class RowsCodec:
         try:
             content = orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            raise Invalid("not_json", f"the body is not JSON: {error}") from None
+            content = read_lenient(body, error)
         is_one = False
         if isinstance(content, dict):
             inputs, is_one = self._read_object(content)

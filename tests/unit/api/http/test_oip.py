@@ -158,9 +158,10 @@ def test_a_false_tensor_size_is_refused(size: object) -> None:
         ask(head, raw=b"12345678", length=b"%d" % len(head))
 
 
-def test_a_missing_number_reaches_json_as_null() -> None:
-    """JSON has no NaN; an output that is none is sent as null."""
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_missing_number_reaches_json_as_null(missing: float | None) -> None:
+    """JSON has no NaN: one that a client wrote all the same is read, and null is sent back."""
     codec = identity_of(Datatype.FP32, 1)
-    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [None]}]}
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [missing]}]}
     answer = there_and_back(codec, json.dumps(body).encode(), {})
     assert json.loads(answer.body)["outputs"][0]["data"] == [None]

@@ -88,6 +88,8 @@ def test_tensors_without_columns_are_rows_too(
         ({"age": 1, "city": "Rome"}, "missing_column", "income"),
         ([OLD, {**OLD, "age": "sixty"}], "wrong_datatype", "age"),
         ({**OLD, "age": None}, "not_finite", "age"),
+        ({**OLD, "age": float("nan")}, "not_finite", "age"),
+        ({**OLD, "age": float("inf")}, "not_finite", "age"),
         ({**OLD, "city": "Paris"}, "unseen_category", "city"),
         ({**OLD, "city": 7}, "wrong_datatype", "city"),
         ([OLD, 7], "bad_row", "rows[1]"),
