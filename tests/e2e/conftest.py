@@ -69,6 +69,12 @@ class Server:
         return f"{self.host}:{self.grpc_port}"
 
 
+@pytest.fixture(scope="session")
+def command_at() -> type[Command]:
+    """Makes the command on a home of your own."""
+    return Command
+
+
 @pytest.fixture
 def modelyard(tmp_path: Path) -> Command:
     """The command on a fresh home."""

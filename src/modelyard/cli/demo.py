@@ -46,7 +46,7 @@ csv = "breast-cancer.csv"
 [split]
 validation = 0.15
 test = 0.2
-seed = 7
+seed = 0
 
 [algorithm]
 name = "random_forest"

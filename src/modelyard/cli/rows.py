@@ -32,7 +32,8 @@ _SUFFIXES: Final[dict[str, InputFormat]] = {
     ".pq": "parquet",
 }
 _MISSING: Final = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
-_BOOLEANS: Final = {"true": True, "false": False, "1": True, "0": False}
+_WORDS: Final = {"true": True, "false": False}
+_FLAGS: Final = {**_WORDS, "1": True, "0": False}
 
 
 def open_input(name: str) -> BinaryIO:
@@ -115,7 +116,7 @@ def _cell_reader(column: Column) -> Callable[[str], object]:
 
 
 def _parse_boolean(cell: str) -> object:
-    return _BOOLEANS.get(cell.strip().lower(), cell)
+    return _FLAGS.get(cell.strip().lower(), cell)
 
 
 def _parse_number(cell: str) -> object:
@@ -129,7 +130,8 @@ def _parse_number(cell: str) -> object:
     try:
         return float(cell)
     except ValueError:
-        return cell
+        # Training reads a column of true, false and gaps as numbers.
+        return _WORDS.get(cell.strip().lower(), cell)
 
 
 def _read_json(file: BinaryIO) -> Iterator[Row]:
