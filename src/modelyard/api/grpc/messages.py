@@ -1,7 +1,8 @@
 """The messages of the Open Inference Protocol.
 
 They live in a descriptor pool of their own: `tritonclient` registers the same names in protobuf's
-default pool, and both must fit in one process (docs/decisions/0004).
+default pool, and both must fit in one process (docs/decisions/0004). The generated stub tells
+type checkers of the classes, which are made here when this is imported.
 """
 
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
-from modelyard.api.grpc.generated.descriptor import DESCRIPTOR_SET
+from modelyard.api.grpc.generated.open_inference_pb2 import DESCRIPTOR_SET
 
 __all__ = [
     "SERVICE",

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn
 
@@ -41,16 +42,12 @@ class GrpcServer:
             ]
         )
         server.add_generic_rpc_handlers([_handlers(InferenceService(self._exchange))])
+        _check_address(self._host, self._port)
         host = f"[{self._host}]" if ":" in self._host else self._host
         try:
             port: int = server.add_insecure_port(f"{host}:{self._port}")
-        except RuntimeError:
-            raise Unavailable(
-                "address_in_use",
-                f"gRPC cannot listen on {host}:{self._port}: something else does, or the "
-                "address is not this machine's; choose another with --grpc-port",
-                field="grpc_port",
-            ) from None
+        except RuntimeError as error:
+            raise _cannot_listen(self._host, self._port, str(error)) from None
         await server.start()
         self._server = server
         return port
@@ -60,6 +57,26 @@ class GrpcServer:
         server, self._server = self._server, None
         if server is not None:
             await server.stop(grace_s)
+
+
+def _check_address(host: str, port: int) -> None:
+    # gRPC would say no more than that it failed, and write a line of its own to the terminal.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        # What getaddrinfo raises is an OSError with a number below zero and words of its own.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise _cannot_listen(host, port, why) from None
+
+
+def _cannot_listen(host: str, port: int, why: str) -> Unavailable:
+    return Unavailable(
+        "address_in_use",
+        f"gRPC cannot listen on {host}:{port} ({why}); "
+        "take another --grpc-port, or 0 for a free one",
+        field="grpc_port",
+    )
 
 
 def _handlers(service: InferenceService) -> "grpc.GenericRpcHandler":

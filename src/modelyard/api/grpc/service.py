@@ -1,12 +1,12 @@
 """The protocol's RPCs, each a function from its request to its answer, over one exchange."""
 
 import asyncio
+import importlib.metadata
 import time
 from typing import Final
 
 import grpc
 
-import modelyard
 from modelyard.api.grpc import messages
 from modelyard.api.grpc.infer import InferCodec
 from modelyard.api.grpc.messages import (
@@ -111,7 +111,9 @@ class InferenceService:
     async def server_metadata(self, _: ServerMetadataRequest, __: object) -> ServerMetadataResponse:
         """Name and version of the server."""
         return ServerMetadataResponse(
-            name="modelyard", version=modelyard.__version__, extensions=_EXTENSIONS
+            name="modelyard",
+            version=importlib.metadata.version("modelyard"),
+            extensions=_EXTENSIONS,
         )
 
     async def repository_index(

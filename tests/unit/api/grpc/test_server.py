@@ -389,14 +389,26 @@ def test_concurrent_calls_each_get_their_own_answer(running: Running) -> None:
     running.run(all_at_once())
 
 
-def test_a_port_that_is_taken_is_refused(running: Running) -> None:
+def test_a_port_that_is_taken_is_refused(
+    running: Running, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A second server on the same port is refused, instead of taking half of its calls."""
     port = int(running.address.rpartition(":")[2])
     second = GrpcServer(
         running.exchange, host="127.0.0.1", port=port, max_message_bytes=MAX_MESSAGE_BYTES
     )
-    with pytest.raises(Unavailable, match="--grpc-port"):
+    with pytest.raises(Unavailable, match=r"Address already in use.*--grpc-port"):
         running.run(second.start())
+    assert capfd.readouterr().err == ""
+
+
+def test_an_address_of_another_machine_is_refused(running: Running) -> None:
+    """A host that is not this machine's, or no host at all, is the same clear error."""
+    for host in ("192.0.2.1", "no.such.host.invalid"):
+        server = GrpcServer(running.exchange, host=host, port=0, max_message_bytes=1024)
+        with pytest.raises(Unavailable, match="cannot listen") as refused:
+            running.run(server.start())
+        assert refused.value.field == "grpc_port"
 
 
 def test_stop_waits_for_calls_that_run(running: Running) -> None:
