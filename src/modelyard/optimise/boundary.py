@@ -88,8 +88,9 @@ def _exits(
             tables.append(_table(classes))
             nodes.append(_node("Gather", [f"{_PREFIX}classes", source], f"{_PREFIX}labelled"))
             source = f"{_PREFIX}labelled"
-        if spec.datatype.is_float:
-            nodes.append(_node("Cast", [source], f"{_PREFIX}cast_{spec.name}", precision))
+        if spec.datatype is not Datatype.BYTES:
+            to = precision if spec.datatype.is_float else spec.datatype
+            nodes.append(_node("Cast", [source], f"{_PREFIX}cast_{spec.name}", to))
             source = f"{_PREFIX}cast_{spec.name}"
         specs.append(_narrowed_output(spec, precision))
         shape = np.array(spec.shape, np.int64)

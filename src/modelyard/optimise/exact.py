@@ -15,12 +15,17 @@ def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     values = np.asarray(operator.raw_operator.statistics_, np.float64)
     container.add_initializer(fills, 11 if is_double else 1, [1, len(values)], values.tolist())
     container.add_node("IsNaN", [name], [missing], name=scope.get_unique_operator_name("IsNaN"))
-    container.add_node(
-        "Where",
-        [missing, fills, name],
-        [operator.outputs[0].full_name],
-        name=scope.get_unique_operator_name("Where"),
-    )
+    graph = _Nodes(scope, container, 11 if is_double else 1)
+    indicator = operator.raw_operator.indicator_
+    output = operator.outputs[0].full_name
+    if indicator is None:
+        graph.add("Where", missing, fills, name, output=output)
+        return
+    filled = graph.add("Where", missing, fills, name)
+    flags = graph.integers([int(each) for each in indicator.features_])
+    flagged = graph.add("Gather", missing, flags, axis=1)
+    numbers = graph.add("Cast", flagged, to=11 if is_double else 1)
+    graph.add("Concat", filled, numbers, output=output, axis=1)
 
 
 def joined(scope: Any, operator: Any, container: Any) -> str:

@@ -62,8 +62,10 @@ def _mend(part: Any) -> None:
     for name in ("categories_", "classes_"):
         if hasattr(part, name):
             _mend_values(part, name)
+    if hasattr(part, "flatten_transform"):
+        part.flatten_transform = False
     if type(part).__module__.startswith("xgboost."):
-        _forget_names(part)
+        _simplify_booster(part)
 
 
 def _mend_values(part: Any, name: str) -> None:
@@ -86,8 +88,13 @@ def _plain(values: Any) -> Any:
     return values
 
 
-def _forget_names(part: Any) -> None:
-    """The converter reads feature numbers out of names such as `f12`, XGBoost's own default."""
+def _simplify_booster(part: Any) -> None:
+    """The converter reads feature numbers out of names such as `f12`, XGBoost's own default.
+
+    It also leaves probabilities out where the objective asks for labels only.
+    """
+    if part.objective == "multi:softmax":
+        part.objective = "multi:softprob"
     booster = part.get_booster()
     booster.feature_names = None
     booster.feature_types = None

@@ -60,7 +60,6 @@ def _is_plain_imputer(part: Any) -> bool:
     return (
         part.statistics_.dtype.kind == "f"
         and not np.isnan(part.statistics_).any()
-        and part.indicator_ is None
         and isinstance(part.missing_values, float)
         and bool(np.isnan(part.missing_values))
     )

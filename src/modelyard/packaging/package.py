@@ -114,7 +114,15 @@ def _check_table(
         spec.name: shaped(outputs[spec.name], spec.datatype, len(spec.shape))
         for spec in signature.outputs
     }
-    parity = compare(expected, reference.run(inputs))
+    try:
+        parity = compare(expected, reference.run(inputs))
+    except Exception as error:  # noqa: BLE001 - foreign code; its reason is what the user needs
+        raise Invalid(
+            "unfaithful_table",
+            "the model fails once its table is turned into tensors: "
+            f"{type(error).__name__}: {error!s:.200}",
+            field="sample",
+        ) from error
     if not parity.is_equal:
         raise Invalid(
             "unfaithful_table",

@@ -161,10 +161,9 @@ def _may_take_missing(model: object) -> bool:
 
 def _takes_missing(model: Any, frame: "pd.DataFrame", name: str) -> bool:
     """Ask the model itself: one real row with this value missing."""
-    row = frame.head(1).astype({name: object})
-    row.loc[:, name] = np.nan
-    if frame[name].dtype.kind in "iufb":
-        row = row.astype({name: np.float64})
+    row = frame.head(1).copy()
+    missing = row[name].where([False])
+    row[name] = missing.astype(np.float64) if frame[name].dtype.kind in "iufb" else missing
     try:
         model.predict(row if hasattr(model, "feature_names_in_") else row.to_numpy())
     except Exception:  # noqa: BLE001 - whatever it raises, it does not take the row

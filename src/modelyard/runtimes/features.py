@@ -1,6 +1,7 @@
 """Input tensors back to what a fitted estimator was trained on: a DataFrame, or an array."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,10 +32,10 @@ def features_for(model: object, signature: Signature) -> Features:
         if not named:
             return lambda inputs: inputs[only]
         return lambda inputs: _frame(inputs[only], names)
-    missing = missing_marker(model)
+    text = _Text(missing_marker(model), _takes_categories(model))
     if not named:
-        return lambda inputs: _objects(inputs, signature, missing)
-    return lambda inputs: _columns(inputs, signature, missing)
+        return lambda inputs: _objects(inputs, signature, text)
+    return lambda inputs: _columns(inputs, signature, text)
 
 
 def takes_numbers(signature: Signature) -> bool:
@@ -43,6 +44,20 @@ def takes_numbers(signature: Signature) -> bool:
         return False
     spec = signature.inputs[0]
     return spec.name == INPUT and spec.datatype is not Datatype.BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """How a model wants its text: what stands for a missing value, and whether as categories."""
+
+    missing: float | None
+    categorical: bool
+
+
+def _takes_categories(model: object) -> bool:
+    """Whether it is an estimator that splits on pandas' categories itself."""
+    inner = getattr(model, "estimator_", model)
+    return type(inner).__name__.startswith(("HistGradientBoosting", "XGB", "LGBM"))
 
 
 def missing_marker(model: object) -> float | None:
@@ -65,32 +80,34 @@ def _frame(array: Array, names: list[str]) -> "pd.DataFrame":
     return pd.DataFrame(array, columns=names, copy=False)
 
 
-def _columns(inputs: Arrays, signature: Signature, missing: float | None) -> "pd.DataFrame":
+def _columns(inputs: Arrays, signature: Signature, text: _Text) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame(
         {
-            spec.columns[0].name: _series(inputs[spec.name][:, 0], spec.columns[0], missing)
+            spec.columns[0].name: _series(inputs[spec.name][:, 0], spec.columns[0], text)
             for spec in signature.inputs
         },
         copy=False,
     )
 
 
-def _series(values: Array, column: Column, missing: float | None) -> Any:
+def _series(values: Array, column: Column, text: _Text) -> Any:
     import pandas as pd
 
     if column.datatype is not Datatype.BYTES:
         return values
+    if text.categorical and column.categories is not None:
+        return pd.Categorical(values, categories=list(column.categories))
     if not column.nullable:
         return pd.Series(values, dtype=object)
     absent = values == ""
-    return pd.Series(np.where(absent, np.array(missing, object), values), dtype=object)
+    return pd.Series(np.where(absent, np.array(text.missing, object), values), dtype=object)
 
 
-def _objects(inputs: Arrays, signature: Signature, missing: float | None) -> Array:
+def _objects(inputs: Arrays, signature: Signature, text: _Text) -> Array:
     columns = [
-        np.asarray(_series(inputs[spec.name][:, 0], spec.columns[0], missing), object)
+        np.asarray(_series(inputs[spec.name][:, 0], spec.columns[0], text), object)
         for spec in signature.inputs
     ]
     return np.column_stack(columns)
