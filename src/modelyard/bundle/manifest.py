@@ -1,5 +1,6 @@
 """`bundle.json`: what a bundle is, where it came from, how good it is, and every byte's digest."""
 
+import dataclasses
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -24,7 +25,12 @@ class Format(StrEnum):
     LIGHTGBM = "lightgbm"
 
 
-class FileEntry(msgspec.Struct, frozen=True):
+class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A part of a manifest. What has its default value is not written, so that a field added later
+    leaves the bytes, and so the digest, of every bundle before it as they were."""
+
+
+class FileEntry(_Record, frozen=True):
     """One file: its POSIX path inside the bundle, sha256 (hex), size in bytes, media type."""
 
     path: str
@@ -33,21 +39,21 @@ class FileEntry(msgspec.Struct, frozen=True):
     media_type: str
 
 
-class Framework(msgspec.Struct, frozen=True):
+class Framework(_Record, frozen=True):
     """What the model was made with: `sklearn 1.9.1`."""
 
     name: str
     version: str
 
 
-class Serving(msgspec.Struct, frozen=True):
+class Serving(_Record, frozen=True):
     """Which file answers calls, and in which format."""
 
     format: Format
     path: str
 
 
-class Conversion(msgspec.Struct, frozen=True):
+class Conversion(_Record, frozen=True):
     """What became of the attempt to serve the model in a faster, safer format.
 
     `verdict`: `equal` (proven on `rows` rows: no label differs, no number by more than
@@ -64,7 +70,7 @@ class Conversion(msgspec.Struct, frozen=True):
     tolerance: float = 0.0
 
 
-class Dataset(msgspec.Struct, frozen=True):
+class Dataset(_Record, frozen=True):
     """A table that was used: its name, where it came from, and the digest of its content."""
 
     name: str
@@ -74,21 +80,21 @@ class Dataset(msgspec.Struct, frozen=True):
     columns: int
 
 
-class SourceCommit(msgspec.Struct, frozen=True):
+class SourceCommit(_Record, frozen=True):
     """The git commit of the folder that training ran in, and whether it had changes of its own."""
 
     commit: str
     dirty: bool
 
 
-class Parent(msgspec.Struct, frozen=True):
+class Parent(_Record, frozen=True):
     """A bundle that this one was made of, and how."""
 
     digest: str
     how: str
 
 
-class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+class Lineage(_Record, frozen=True, kw_only=True):
     """Where the bundle came from, completely enough to make it again."""
 
     parents: tuple[Parent, ...] = ()
@@ -101,14 +107,14 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     python: str = ""
 
 
-class Confusion(msgspec.Struct, frozen=True):
+class Confusion(_Record, frozen=True):
     """A confusion matrix: `matrix[i][j]` rows of class `labels[i]` were called `labels[j]`."""
 
     labels: tuple[str, ...]
     matrix: tuple[tuple[int, ...], ...]
 
 
-class Score(msgspec.Struct, frozen=True, kw_only=True):
+class Score(_Record, frozen=True, kw_only=True):
     """How the model did on one part of the data (`train`, `validation`, `test`)."""
 
     dataset: str
@@ -117,7 +123,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     confusion: Confusion | None = None
 
 
-class Threshold(msgspec.Struct, frozen=True, kw_only=True):
+class Threshold(_Record, frozen=True, kw_only=True):
     """One condition of the gate, the value it was held against, and whether it was met."""
 
     metric: str
@@ -128,7 +134,7 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
     maximum: float | None = None
 
 
-class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+class Evaluation(_Record, frozen=True, kw_only=True):
     """Scores, the gate's conditions and its verdict. `plots` are paths inside the bundle."""
 
     scores: tuple[Score, ...] = ()
@@ -137,7 +143,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     plots: tuple[str, ...] = ()
 
 
-class Card(msgspec.Struct, frozen=True, kw_only=True):
+class Card(_Record, frozen=True, kw_only=True):
     """What a reader must know before using the model."""
 
     intended_use: str = ""
@@ -146,7 +152,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     contacts: tuple[str, ...] = ()
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Manifest(_Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The content of `bundle.json`. `samples` is the path of the sample file, if there is one."""
 
     schema: Literal["modelyard.bundle/1"] = SCHEMA
@@ -165,7 +171,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def encode(self) -> bytes:
         """The canonical bytes; their sha256 is the bundle's digest."""
-        return canonical_json(self)
+        content = msgspec.to_builtins(self)
+        content["schema"] = self.schema
+        content["signature"] = _without_defaults(self.signature)
+        return canonical_json(content)
 
     @property
     def digest(self) -> str:
@@ -196,6 +205,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _DECODER = msgspec.json.Decoder(Manifest)
+
+
+def _without_defaults(value: object) -> object:
+    """A dataclass of the core as plain values, without fields that have their default."""
+    if isinstance(value, tuple):
+        return [_without_defaults(each) for each in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    return {
+        field.name: _without_defaults(getattr(value, field.name))
+        for field in dataclasses.fields(value)
+        if getattr(value, field.name) != field.default
+    }
 
 
 def check_paths(paths: Iterable[str]) -> None:
