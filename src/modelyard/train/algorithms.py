@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from modelyard.core.errors import Invalid
+from modelyard.train.choices import choices
 from modelyard.train.hints import did_you_mean, quoted, require
 
 Task = Literal["classification", "regression"]
@@ -503,9 +504,13 @@ def parameters_of(name: str, task: Task, given: Mapping[str, object]) -> Paramet
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$.")
         key = path.rstrip("`")
+        reason = reason[:1].lower() + reason[1:].replace("`", "'")
+        if "enum value" in reason:
+            given_word = reason.partition("'")[2].rstrip("'")
+            reason += did_you_mean(given_word, choices(wanted, key))
         raise Invalid(
             "bad_parameter",
-            f"parameter '{key}' of '{name}': {reason[:1].lower()}{reason[1:]}".replace("`", "'"),
+            f"parameter '{key}' of '{name}': {reason}",
             field=f"algorithm.parameters.{key}",
         ) from None
     if isinstance(parameters, Sgd):

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from modelyard.core.errors import Invalid
 from modelyard.train.recipe import ColumnType
@@ -65,36 +67,48 @@ def _infer(table: Table, name: str, values: pd.Series, decimal: str) -> pd.Serie
     if present.dtype == object and present.map(lambda value: isinstance(value, bool)).all():
         return values.astype(np.float64) if len(present) < len(values) else values.astype(np.bool_)
     _refuse_dates(name, present)
-    distinct = set(present.astype(str).str.strip().str.lower().unique()[:3])
-    if distinct <= set(_TRUTH):
+    distinct = present.astype("str").str.strip().str.lower().unique()
+    if len(distinct) <= len(_TRUTH) and set(distinct) <= set(_TRUTH):
         return _booleans(table, name, values)
     cells = _cells(present, decimal)
-    numbers = pd.to_numeric(cells, errors="coerce")
-    wrong = numbers.isna() & ~cells.str.lower().isin(["nan", "+nan", "-nan"])
+    numbers = _parsed(cells)
+    wrong = numbers.isna()
     if wrong.mean() > 1.0 - _MOSTLY:
         return _text(values)
     if not wrong.any() and cells.str.fullmatch(r"0\d+").any():
         return _text(values)
-    return _from_cells(table, name, values, decimal, None)
+    return _as_numbers(table, name, values, cells, numbers, None)
 
 
 def _cells(present: pd.Series, decimal: str) -> pd.Series:
-    cells = present.astype(str).str.strip()
+    cells = present.astype("str").str.strip()
     return cells.str.replace(decimal, ".", regex=False) if decimal != "." else cells
 
 
-def _from_cells(
-    table: Table, name: str, values: pd.Series, decimal: str, wanted: ColumnType | None
+def _parsed(cells: pd.Series) -> pd.Series:
+    """The nearest float64 of each cell, NaN where there is no number in it."""
+    try:
+        # Ten times as fast as pandas; it takes no '+' and nothing that is not a number.
+        return pd.Series(pc.cast(pa.array(cells), pa.float64()).to_numpy(), cells.index)
+    except pa.ArrowInvalid:
+        numbers = pd.to_numeric(cells, errors="coerce")
+        # pandas may miss the nearest float by a bit; a caller's JSON will not.
+        return numbers.where(numbers.isna(), cells.where(numbers.notna(), "nan").map(float))
+
+
+def _as_numbers(
+    table: Table,
+    name: str,
+    values: pd.Series,
+    cells: pd.Series,
+    numbers: pd.Series,
+    wanted: ColumnType | None,
 ) -> pd.Series:
-    present = values.dropna()
-    cells = _cells(present, decimal)
-    numbers = pd.to_numeric(cells, errors="coerce")
     wrong = cells[numbers.isna()]
     if len(wrong):
         raise _mixed(table, name, wrong, wanted)
-    whole = cells.str.fullmatch(r"[+-]?\d{1,18}").all()
-    if whole and len(present) == len(values):
-        return cells.astype(np.int64)
+    if len(cells) == len(values) and cells.str.fullmatch(r"[+-]?\d{1,18}").all():
+        return cells.str.lstrip("+").astype(np.int64)
     return numbers.astype(np.float64).reindex(values.index)
 
 
@@ -118,7 +132,8 @@ def _numbers(
 ) -> pd.Series:
     if values.dtype.kind in "iufb":
         return values
-    return _from_cells(table, name, values, decimal, wanted)
+    cells = _cells(values.dropna(), decimal)
+    return _as_numbers(table, name, values, cells, _parsed(cells), wanted)
 
 
 def _whole(table: Table, name: str, numbers: pd.Series) -> pd.Series:

@@ -17,6 +17,9 @@ from modelyard.train.hints import quoted
 from modelyard.train.metrics import metrics_of
 from modelyard.train.recipe import Part
 
+_MOST_CLASSES = 100
+"""A confusion matrix of more is nothing to look at, and would swell the manifest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -41,8 +44,13 @@ class Report:
 
     @property
     def notes(self) -> list[str]:
-        """The reasons in sentences."""
-        return [f"{part}: no {metric}, {why}" for (part, metric), why in self.reasons.items()]
+        """The reasons in sentences, one for all the parts that share it."""
+        parts: dict[tuple[str, str], list[str]] = {}
+        for (part, metric), why in self.reasons.items():
+            parts.setdefault((metric, why), []).append(part)
+        return [
+            f"no {metric} on {', '.join(names)}: {why}" for (metric, why), names in parts.items()
+        ]
 
 
 def ask(model: Any, rows: Rows, task: Task, positive: object) -> Answers:
@@ -178,8 +186,10 @@ def _roc_auc(given: Answers, classes: NDArray[Any], positive: object) -> float:
     )
 
 
-def _confusion(given: Answers, classes: NDArray[Any]) -> Confusion:
+def _confusion(given: Answers, classes: NDArray[Any]) -> Confusion | None:
     labels = sorted({*classes.tolist(), *given.target.tolist()})
+    if len(labels) > _MOST_CLASSES:
+        return None
     matrix = measures.confusion_matrix(given.target, given.predictions, labels=labels)
     return Confusion(
         tuple(str(label) for label in labels), tuple(tuple(row) for row in matrix.tolist())

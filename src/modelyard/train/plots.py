@@ -42,8 +42,9 @@ def draw(
 ) -> dict[str, bytes]:
     """SVG files by their path in the bundle; `part` names the data that the answers are about."""
     plots: dict[str, Callable[[Axes], None]] = {}
-    if confusion is not None and classes is not None:
-        plots["confusion-matrix"] = lambda axes: _confusion(axes, confusion, part)
+    if classes is not None:
+        if confusion is not None:
+            plots["confusion-matrix"] = lambda axes: _confusion(axes, confusion, part)
         if roc := _roc(answers, classes, positive):
             plots["roc-curve"] = lambda axes: _roc_curves(axes, roc, part)
     else:

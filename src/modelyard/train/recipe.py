@@ -14,6 +14,7 @@ from modelyard.core.errors import Invalid, NotFound
 from modelyard.core.names import check_name
 from modelyard.train import toml
 from modelyard.train.algorithms import TASKS, Task, algorithm, parameters_of
+from modelyard.train.choices import choices
 from modelyard.train.hints import did_you_mean, quoted
 from modelyard.train.metrics import METRICS, metrics_of
 
@@ -280,6 +281,9 @@ def _plainly(message: str) -> tuple[str, str | None]:
     key = path.rstrip("`").lstrip(".") or None
     reason = reason.replace("`", "'").replace("Object missing required field", "missing key")
     reason = reason[:1].lower() + reason[1:]
+    known = choices(Recipe, key) if key else ()
+    if known and "enum value" in reason:
+        reason += did_you_mean(reason.partition("'")[2].rstrip("'"), known)
     return (f"'{key}': {reason}" if key else reason), key
 
 

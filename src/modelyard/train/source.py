@@ -16,7 +16,7 @@ from modelyard.bundle.digest import sha256_bytes
 from modelyard.bundle.manifest import Dataset
 from modelyard.core.errors import Invalid, NotFound
 from modelyard.train.columns import typed
-from modelyard.train.hints import did_you_mean, quoted, require
+from modelyard.train.hints import did_you_mean, quoted
 from modelyard.train.recipe import Recipe, Source
 from modelyard.train.table import Table, listed, row_numbers
 
@@ -80,7 +80,6 @@ def _bytes(path: Path) -> bytes:
 
 
 def _read_csv(data: bytes, name: str, source: Source) -> Table:
-    require("pyarrow", "sklearn", "reading tables")
     text = _decode(data, name, source.encoding)
     header = next(_records(text, source.separator), (1, []))[1]
     _check_header(header, name)
@@ -243,7 +242,6 @@ class _Lines:
 
 
 def _read_parquet(data: bytes, name: str) -> Table:
-    require("pyarrow", "sklearn", "reading tables")
     import pyarrow as pa
     from pyarrow import parquet
 

@@ -52,8 +52,8 @@ def train(recipe: Recipe, *, base: Path, progress: Progress | None = None) -> Tr
     Raises `Invalid` or `NotFound` for what is wrong with recipe or data, `MissingExtra`. The same
     recipe and data give the same model and the same files.
     """
-    require("pandas", "sklearn", "training")
-    require("sklearn", "sklearn", "training")
+    for module in ("pandas", "pyarrow", "sklearn"):
+        require(module, "sklearn", "training")
     return _Training(recipe, base, progress or Silence()).run()
 
 

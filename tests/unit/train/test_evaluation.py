@@ -63,7 +63,7 @@ def test_a_part_of_one_class_has_a_reason_instead_of_nan() -> None:
     assert "roc_auc" not in found.scores[0].metrics
     assert np.isfinite(found.scores[0].metrics["log_loss"])
     assert found.reasons["test", "roc_auc"] == "no row is of class 'no'"
-    assert found.notes == ["test: no roc_auc, no row is of class 'no'"]
+    assert found.notes == ["no roc_auc on test: no row is of class 'no'"]
 
 
 def test_a_class_that_training_never_saw_is_no_crash() -> None:

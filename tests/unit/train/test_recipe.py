@@ -97,6 +97,24 @@ def test_a_wrong_value_is_named_by_its_key(tmp_path: Path, section: str, field: 
 
 
 @pytest.mark.parametrize(
+    ("section", "hint"),
+    [
+        ("[clean.missing]\nnumbers = 'medain'", "did you mean 'median'"),
+        ("[clean.missing.columns]\na = 'medain'", "did you mean 'median'"),
+        ("[prepare]\nscale = 'zz'", "known are 'auto', 'minmax', 'none', 'robust', 'standard'"),
+        ("[[gate]]\nmetric = 'f1'\nminimum = 0\ndataset = 'tset'", "did you mean 'test'"),
+        ("[algorithm.parameters]\ncriterion = 'ginni'", "did you mean 'gini'"),
+        ("[algorithm.parameters]\nmax_features = 'sqr'", "did you mean 'sqrt'"),
+    ],
+)
+def test_a_misspelt_choice_is_corrected(tmp_path: Path, section: str, hint: str) -> None:
+    """The near word, or all there are."""
+    with pytest.raises(Invalid) as caught:
+        load_recipe(write(tmp_path, GOOD + section))
+    assert hint in caught.value.message
+
+
+@pytest.mark.parametrize(
     ("changes", "field"),
     [
         ({"name": "no/name"}, "model"),

@@ -45,6 +45,17 @@ def test_columns_become_what_they_hold(tmp_path: Path) -> None:
     assert pd.isna(table.frame["gap_s"].iloc[0])
 
 
+@pytest.mark.parametrize("sign", ["", "+"])
+def test_numbers_are_the_nearest_floats(tmp_path: Path, sign: str) -> None:
+    """The same bits that Python, and so the JSON of a caller, reads from the same digits."""
+    cells = ["0.1", "2.2250738585072014e-308", "1.7976931348623157e308", "123456.7890123456789"]
+    cells += [repr(value) for value in np.random.default_rng(0).normal(size=200).tolist()]
+    cells[0] = sign + cells[0]
+    lines = [f"{cell},1" for cell in cells]
+    table = read(tmp_path, "a,y\n" + "\n".join(lines))
+    assert table.frame["a"].tolist() == [float(cell) for cell in cells]
+
+
 def test_digits_with_leading_zeros_stay_text(tmp_path: Path) -> None:
     """A post code is a name made of digits."""
     assert read(tmp_path, "code,y\n01067,1\n80331,2\n").frame["code"].tolist() == ["01067", "80331"]

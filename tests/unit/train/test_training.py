@@ -179,12 +179,16 @@ def test_without_the_plots_extra_there_are_no_plots(train_csv: Trainer) -> None:
     assert any("modelyard[plots]" in note for note in trained.notes)
 
 
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("xgboost", "xgboost"), ("pandas", "sklearn"), ("pyarrow", "sklearn"), ("sklearn", "sklearn")],
+)
 def test_a_missing_framework_says_what_to_install(
-    train_csv: Trainer, monkeypatch: pytest.MonkeyPatch
+    train_csv: Trainer, monkeypatch: pytest.MonkeyPatch, module: str, extra: str
 ) -> None:
     """The exact command."""
-    monkeypatch.setitem(sys.modules, "xgboost", None)
-    with pytest.raises(MissingExtra, match=r"modelyard\[xgboost\]"):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=rf"modelyard\[{extra}\]"):
         train_csv(text(csv_table()), algorithm={"name": "xgboost"})
 
 
