@@ -131,15 +131,22 @@ def measure_point(
     """Warm up, then load for `seconds`; what server, generator and others used of the machine."""
     _load(server, form, forest, connections, warm_up_s)
     cpu_before = server.process.cpu_s()
+    started = time.perf_counter()
     with machine_busy() as busy:
         load = _load(server, form, forest, connections, seconds)
+    # Longer than the load itself, by wrk's own start and end.
+    elapsed_s = time.perf_counter() - started
     cpu_s = server.process.cpu_s() - cpu_before
     server.process.check()
-    return to_round(load, cpu_s, busy_s=busy[0], cores=psutil.cpu_count() or 1)
+    capacity_s = elapsed_s * (psutil.cpu_count() or 1)
+    return to_round(load, cpu_s, busy_s=busy[0], capacity_s=capacity_s)
 
 
-def to_round(load: Load, server_cpu_s: float, *, busy_s: float, cores: int) -> Round:
-    """One round from what was counted. Raises `WrongAnswer` where nothing was answered."""
+def to_round(load: Load, server_cpu_s: float, *, busy_s: float, capacity_s: float) -> Round:
+    """One round from what was counted. Raises `WrongAnswer` where nothing was answered.
+
+    `busy_s` is what the whole machine worked meanwhile, `capacity_s` what it could have worked.
+    """
     if load.requests == 0:
         raise WrongAnswer("the server answered nothing under load")
     others_s = max(0.0, busy_s - server_cpu_s - load.client_cpu_s)
@@ -153,7 +160,7 @@ def to_round(load: Load, server_cpu_s: float, *, busy_s: float, cores: int) -> R
         server_cpu_us=server_cpu_s / load.requests * 1e6,
         client_cpu_us=load.client_cpu_s / load.requests * 1e6,
         client_busy=load.client_cpu_s / load.seconds,
-        others_busy=others_s / load.seconds / cores,
+        others_busy=others_s / capacity_s,
     )
 
 

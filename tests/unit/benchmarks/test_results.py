@@ -91,7 +91,7 @@ def test_every_point_is_compared_at_its_own_number_of_connections() -> None:
 def test_what_nobody_here_used_is_counted_as_others() -> None:
     """Processor time that neither server nor generator explains is noise, as a share."""
     load = Load(2.0, 1000, 1, 2, 3, bad_statuses=1, socket_errors=2, client_cpu_s=0.5)
-    each = to_round(load, server_cpu_s=1.5, busy_s=3.0, cores=2)
+    each = to_round(load, server_cpu_s=1.5, busy_s=3.0, capacity_s=4.0)
     assert each.server_cpu_us == 1500
     assert each.client_cpu_us == 500
     assert each.client_busy == 0.25
@@ -103,7 +103,7 @@ def test_a_load_without_an_answer_is_no_point() -> None:
     """Nothing answered is a failed run, not a speed of zero."""
     load = Load(2.0, 0, 0, 0, 0, bad_statuses=0, socket_errors=0, client_cpu_s=0.5)
     with pytest.raises(WrongAnswer):
-        to_round(load, server_cpu_s=0, busy_s=0, cores=2)
+        to_round(load, server_cpu_s=0, busy_s=0, capacity_s=4.0)
 
 
 def test_a_report_comes_back_from_its_file(tmp_path: Path) -> None:
