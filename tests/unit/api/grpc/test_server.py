@@ -335,11 +335,11 @@ def test_a_caller_that_goes_away_cancels_its_call(running: Running) -> None:
 def test_a_deadline_reaches_the_call(infer: Infer, running: Running) -> None:
     """The RPC's deadline is the call's, and a call that misses it is settled as timed out."""
     before = time.monotonic_ns()
-    rpc = infer.future(_raw("held", x=np.ones(1, np.float32)), timeout=0.3)
+    rpc = infer.future(_raw("held", x=np.ones(1, np.float32)), timeout=1.0)
     call = _held(running)
     settled = _watch(running, call)
     assert call.deadline_ns is not None
-    assert 0 < call.deadline_ns - before < 0.5e9
+    assert 0 < call.deadline_ns - before < 2e9
     assert rpc.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert settled.wait(10)
     assert call.outcome is Outcome.TIMEOUT
@@ -362,7 +362,7 @@ def test_the_timeout_parameter_is_a_deadline(infer: Infer, running: Running) -> 
     rpc = infer.future(request, timeout=60)
     call = _held(running)
     assert call.deadline_ns is not None
-    assert call.deadline_ns - before < 1e9
+    assert call.deadline_ns - before < 30e9
     rpc.cancel()
 
 
