@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import Server, serving
 
 from modelyard import Client, Yard
 from modelyard.core.names import Reference
 from modelyard.registry.values import Version
+from tests.e2e.conftest import Server, serving
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from tests.e2e.conftest import Command
-from tests.e2e.serving.conftest import Place
-from tests.zoo import ZOO, Case, load
 
 from modelyard.client.tables import to_tensors
 from modelyard.core.datatypes import Datatype
 from modelyard.core.names import Reference
 from modelyard.core.signature import Signature
+from tests.e2e.conftest import Command
+from tests.e2e.serving.conftest import Place
+from tests.zoo import ZOO, Case, load
 
 TOLERANCE = 1e-5
 Answers = dict[str, np.ndarray]

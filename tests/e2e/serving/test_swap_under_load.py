@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import tritonclient.grpc.aio as triton_grpc
 from sklearn.linear_model import LinearRegression
-from tests.e2e.serving.conftest import Place
 
 from modelyard import AsyncClient
 from modelyard.core.datatypes import Datatype
 from modelyard.core.names import Reference
+from tests.e2e.serving.conftest import Place
 
 CALLS = 10_000
 VERSIONS = 4

@@ -10,8 +10,9 @@ import tritonclient.http as triton_http
 import tritonclient.http.aio as triton_http_aio
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
-from tests.e2e.serving.conftest import Place
 from tritonclient.utils import InferenceServerException
+
+from tests.e2e.serving.conftest import Place
 
 
 @pytest.fixture(scope="module")
