@@ -11,7 +11,6 @@ import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
-from tests.zoo import load, mixed_pipeline
 from xgboost import XGBClassifier, XGBRegressor
 
 from modelyard.bundle.bundle import Bundle
@@ -27,6 +26,7 @@ from modelyard.packaging.package import build, framework_of, package_estimator
 from modelyard.packaging.signature import answers, as_frame, infer_signature, to_tensors
 from modelyard.runtimes.open import open_runtime
 from modelyard.testing.runtime import RuntimeSuite
+from tests.zoo import load, mixed_pipeline
 
 Keep = Callable[[Any, Signature], Native | None]
 

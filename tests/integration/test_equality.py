@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.zoo import ZOO, Case, load
 
 from modelyard.bundle.manifest import Format
 from modelyard.core.table import LABEL, PREDICTION, PROBABILITIES, TableReader
@@ -12,6 +11,7 @@ from modelyard.optimise.parity import cast_inputs
 from modelyard.packaging.package import package_estimator
 from modelyard.packaging.signature import as_frame, to_tensors
 from modelyard.runtimes.open import open_runtime
+from tests.zoo import ZOO, Case, load
 
 TOLERANCE = 1e-5
 

@@ -12,10 +12,10 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from tests.e2e.conftest import Server
 
 from modelyard import AsyncClient, Client, publish
 from modelyard.core.errors import Invalid, NotFound
+from tests.e2e.conftest import Server
 
 COLUMNS = ["age", "income", "city"]
 Start = Callable[..., Server]

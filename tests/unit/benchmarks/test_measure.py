@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from benchmarks.__main__ import main
 from benchmarks.limits import ECHO, Echo
 from benchmarks.load import LoadFailed, require_wrk

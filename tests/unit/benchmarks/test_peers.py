@@ -1,6 +1,7 @@
 import numpy as np
 import orjson
 import pytest
+
 from benchmarks.peer import Answer
 from benchmarks.peers.modelyard import (
     decode_row,

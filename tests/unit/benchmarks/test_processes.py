@@ -5,6 +5,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from benchmarks.processes import ServerDied, ServerProcess, free_port
 
 # A parent and a child that each hold 32 MB, announce themselves and wait for ever; the child

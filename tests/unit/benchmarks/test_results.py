@@ -4,6 +4,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.console import Console
+
 from benchmarks.forest_http import with_aims
 from benchmarks.load import Load
 from benchmarks.machine import Commit, describe_commit, describe_machine
@@ -23,7 +25,6 @@ from benchmarks.results import (
 )
 from benchmarks.run import to_points
 from benchmarks.table import print_report
-from rich.console import Console
 
 
 def a_round(per_second: float = 1000, *, p50_ms: float = 1, errors: int = 0) -> Round:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.unit.client.conftest import by_first_column, table
 
 from modelyard.client import AsyncClient, Client
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid, NotFound
 from modelyard.testing.serving import FunctionRuntime, Serving, endpoint_of
+from tests.unit.client.conftest import by_first_column, table
 
 FRAME = pd.DataFrame({"size": [7, 8, 9], "score": [0.25, 0.75, 0.5], "age": [1.0, 2.0, 3.0]})
 ORDERED = FRAME[["score", "age", "size"]]

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from tests.zoo import load, mixed_pipeline
 
 from modelyard.core.datatypes import Array
 from modelyard.core.ports import Arrays
@@ -13,6 +12,7 @@ from modelyard.optimise.parity import compare, prove_equal
 from modelyard.optimise.rows import UNKNOWN_CATEGORY, hard_rows
 from modelyard.packaging.signature import answers, as_frame, infer_signature, to_tensors
 from modelyard.runtimes.sklearn import EstimatorRuntime
+from tests.zoo import load, mixed_pipeline
 
 
 def fitted() -> tuple[EstimatorRuntime, dict[str, Array], object]:

@@ -11,7 +11,6 @@ import skops.io
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
-from tests.zoo import load
 from xgboost import XGBClassifier, XGBRegressor
 
 from modelyard.bundle.manifest import Format
@@ -20,6 +19,7 @@ from modelyard.core.table import LABEL, PREDICTION, PROBABILITIES
 from modelyard.packaging.package import package_estimator, package_file
 from modelyard.runtimes.features import INPUT
 from modelyard.runtimes.open import open_runtime
+from tests.zoo import load
 
 
 class Evil:

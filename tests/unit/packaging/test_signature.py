@@ -10,7 +10,6 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
-from tests.zoo import load, mixed_pipeline
 
 from modelyard.core.datatypes import Datatype
 from modelyard.core.errors import Invalid
@@ -18,6 +17,7 @@ from modelyard.core.signature import Signature
 from modelyard.packaging.labels import LabelledClassifier
 from modelyard.packaging.package import package_estimator
 from modelyard.packaging.signature import answers, as_frame, infer_signature
+from tests.zoo import load, mixed_pipeline
 
 
 def signature_of(model: object, sample: object) -> Signature:

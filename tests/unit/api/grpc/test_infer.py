@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from tests.unit.api.grpc.conftest import echo_model
 
 from modelyard.api.grpc.infer import InferCodec
 from modelyard.api.grpc.messages import InferTensorContents, ModelInferRequest
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid
+from tests.unit.api.grpc.conftest import echo_model
 
 
 def read_inputs(request: ModelInferRequest) -> dict[str, Array]:

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from tests.unit.api.grpc.conftest import MAX_MESSAGE_BYTES, NumpyExchange, Running
 
 from modelyard.api.grpc import messages
 from modelyard.api.grpc.contents import write_contents
@@ -23,6 +22,7 @@ from modelyard.core.call import Call, Outcome
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Exhausted, Unavailable
 from modelyard.core.tensors import from_raw, to_raw
+from tests.unit.api.grpc.conftest import MAX_MESSAGE_BYTES, NumpyExchange, Running
 
 Infer = Callable[..., Any]
 INFER = f"/{messages.SERVICE}/ModelInfer"

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-from tests.unit.api.grpc.conftest import Running
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from modelyard.core.datatypes import Array, Datatype
+from tests.unit.api.grpc.conftest import Running
 
 ARRAYS = {
     Datatype.BOOL: np.array([True, False]),
