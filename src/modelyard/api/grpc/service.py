@@ -34,6 +34,7 @@ from modelyard.core.errors import Denied, NotFound, TimedOut, Unavailable
 from modelyard.core.ports import Exchange, Served
 from modelyard.core.signature import TensorSpec
 
+_WAY_NS: Final = 50_000_000
 _EXTENSIONS: Final = ("model_repository",)
 
 
@@ -65,8 +66,8 @@ class InferenceService:
             await ended
         except asyncio.CancelledError:
             # gRPC cancels the handler alike when the caller goes away and when its time is up.
-            if deadline_ns is not None and time.monotonic_ns() >= deadline_ns:
-                call.fail(_timed_out())
+            if _is_out_of_time(call):
+                call.fail(TimedOut("deadline", "the call's deadline passed before its answer"))
             else:
                 call.cancel()
             raise
@@ -171,8 +172,13 @@ def _deadline_ns(
     return None if left_s is None else time.monotonic_ns() + int(left_s * 1e9)
 
 
-def _timed_out() -> TimedOut:
-    return TimedOut("deadline", "the call's deadline passed before it was answered")
+def _is_out_of_time(call: Call) -> bool:
+    # The caller resets the stream at its own deadline, which lies before ours: by the request's
+    # way here, and by up to a hundredth because gRPC rounds timeouts up on the wire.
+    if call.deadline_ns is None:
+        return False
+    allowed_ns = call.deadline_ns - call.started_ns
+    return time.monotonic_ns() >= call.deadline_ns - allowed_ns // 50 - _WAY_NS
 
 
 def _routes_are_deployed(model: str) -> Denied:

@@ -332,10 +332,11 @@ def test_a_caller_that_goes_away_cancels_its_call(running: Running) -> None:
     assert rpc.code() is grpc.StatusCode.CANCELLED
 
 
-def test_a_deadline_reaches_the_call(infer: Infer, running: Running) -> None:
+@pytest.mark.parametrize("timeout_s", [0.4, 1.0, 1.234])
+def test_a_deadline_reaches_the_call(infer: Infer, running: Running, timeout_s: float) -> None:
     """The RPC's deadline is the call's, and a call that misses it is settled as timed out."""
     before = time.monotonic_ns()
-    rpc = infer.future(_raw("held", x=np.ones(1, np.float32)), timeout=1.0)
+    rpc = infer.future(_raw("held", x=np.ones(1, np.float32)), timeout=timeout_s)
     call = _held(running)
     settled = _watch(running, call)
     assert call.deadline_ns is not None
