@@ -144,12 +144,6 @@ def test_a_server_that_is_not_there_is_one_line(leavers: Any) -> None:
         (b"", "the input is empty"),
         (b"age,visits,code\n1,2,3\n", "column 'member' is missing"),
         (b"age,visits,code,member\n1,many,0456,true\n", "column 'visits' has 'many' in row 0"),
-        (b"age,visits,code,member\n1,2,0456\n", "line 2 has 3 cells, the first 4"),
-        (b"age,age\n1,2\n", "column 'age' is named twice"),
-        (b'{"age": 1}\n{"age"', "line 2 is no JSON"),
-        (b"[1, 2", "no JSON"),
-        (b"PAR1 and nothing more", "no Parquet"),
-        (b"\xff\xfe\x00", "not UTF-8"),
     ],
 )
 def test_bad_rows_are_named(leavers: Any, rows: bytes, told: str) -> None:
@@ -157,7 +151,7 @@ def test_bad_rows_are_named(leavers: Any, rows: bytes, told: str) -> None:
     done = leavers("predict", "leavers", "--input", "-", input=rows, status=1)
     [line] = done.stderr.decode().splitlines()
     assert line.startswith("error: ")
-    assert told in line or (rows.startswith(b'{"age": 1}') and "missing" in line)
+    assert told in line
 
 
 def test_many_rows_go_in_chunks(leavers: Any, published: Any, tmp_path: Path) -> None:
