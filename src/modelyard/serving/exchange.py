@@ -41,6 +41,10 @@ class LocalExchange:
                     f"{failure.reason}",
                     field="model",
                 )
+            if not self._is_synced:
+                raise Unavailable(
+                    "starting", "the server is starting and loads its models; try again in a moment"
+                )
             raise NotFound(
                 "unknown_model", f"no model '{model:.140}' is deployed here", field="model"
             )

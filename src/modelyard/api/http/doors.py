@@ -6,9 +6,8 @@ from urllib.parse import unquote
 from modelyard.api.http.oip import OipCodec
 from modelyard.api.http.rows import predict_codec, v1_codec
 from modelyard.api.http.wire import Codec, CodecFactory
+from modelyard.core.errors import ModelyardError
 from modelyard.core.ports import Exchange, Served
-
-_MOST_KNOWN = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +41,17 @@ class Doors:
         if door is not None:
             return door
         door = parse_path(path)
-        # Only as many as real routes need: callers must not be able to fill memory with names.
-        if door is not None and len(self._known) < _MOST_KNOWN:
+        if door is not None and b"%" not in path and self._leads_somewhere(door):
             self._known[path] = door
         return door
+
+    def _leads_somewhere(self, door: Door) -> bool:
+        # Only real paths are kept: callers must not be able to fill memory with names.
+        try:
+            self._exchange.find(door.model, door.version)
+        except ModelyardError:
+            return False
+        return True
 
 
 def parse_path(path: bytes) -> Door | None:

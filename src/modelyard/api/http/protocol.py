@@ -29,7 +29,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 _LINGER_S: Final = 2.0
 """How long what a refused caller still sends is read and thrown away: closing at once would reset
 the connection and take the answer with it."""
-_MAY_RETRY: Final = frozenset({"queue_full", "closing", "not_serving", "draining"})
+_MAY_RETRY: Final = frozenset({"queue_full", "closing", "starting", "not_serving"})
 
 
 class Surroundings:
@@ -259,6 +259,17 @@ class InferenceProtocol(HttpToolsProtocol):
                 each.disconnected = True
                 if each.call is not None:
                     each.call.cancel()
+
+    def pause_writing(self) -> None:
+        """A caller who does not read its answers may not send more requests either."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        super().resume_writing()
+        if not self.pipeline:
+            self.flow.resume_reading()
 
     # What is written
 
