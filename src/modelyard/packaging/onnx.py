@@ -15,7 +15,7 @@ from modelyard.bundle.manifest import Conversion, Format, Framework, Serving
 from modelyard.bundle.trust import EXTERNAL_DATA, check_domains
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid, MissingExtra
-from modelyard.core.signature import FREE, Signature, TensorSpec
+from modelyard.core.signature import FREE, Column, Signature, TensorSpec
 from modelyard.packaging.extras import Extras, add_samples, complete
 from modelyard.packaging.native import packages
 from modelyard.packaging.probe import Findings, probe
@@ -72,6 +72,8 @@ def package_onnx(path: Path, *, name: str, sample: Any, staging: Path, extras: E
         return dict(zip(names, session.run(names, dict(values)), strict=True))
 
     findings = probe(run, inputs, symbols, given)
+    if findings.batched:
+        inputs = _with_columns(inputs, sample)
     signature = _signature(inputs, outputs, findings)
     builder = BundleBuilder(staging)
     for extra, data in extras.files.items():
@@ -229,6 +231,26 @@ def _as_sampled(
         else TensorSpec(spec.name, spec.datatype, (FREE,) * sample[spec.name].ndim)
         for spec in inputs
     )
+
+
+def _with_columns(inputs: tuple[TensorSpec, ...], sample: Any) -> tuple[TensorSpec, ...]:
+    """Columns where they are plain to see, so that rows can be sent as objects.
+
+    One input a column is what scikit-learn's exports of tables have; one input for all takes the
+    names of the sample's columns.
+    """
+    if len(inputs) > 1 and all(spec.shape == (FREE, 1) for spec in inputs):
+        return tuple(_named(spec, [spec.name]) for spec in inputs)
+    names = [str(name) for name in getattr(sample, "columns", ())]
+    if len(inputs) == 1 and names and inputs[0].shape == (FREE, len(names)):
+        return (_named(inputs[0], names),)
+    return inputs
+
+
+def _named(spec: TensorSpec, names: list[str]) -> TensorSpec:
+    # Nobody can tell what the graph does with NaN, so it is not refused.
+    columns = tuple(Column(name, spec.datatype, nullable=spec.datatype.is_float) for name in names)
+    return TensorSpec(spec.name, spec.datatype, spec.shape, columns)
 
 
 def _signature(inputs: tuple[TensorSpec, ...], outputs: list[Any], findings: Findings) -> Signature:

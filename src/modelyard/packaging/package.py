@@ -116,7 +116,7 @@ def _check_table(
     }
     try:
         parity = compare(expected, reference.run(inputs))
-    except Exception as error:  # noqa: BLE001 - foreign code; its reason is what the user needs
+    except Exception as error:
         raise Invalid(
             "unfaithful_table",
             "the model fails once its table is turned into tensors: "

@@ -119,7 +119,10 @@ def _column(model: Any, frame: "pd.DataFrame", name: str) -> Column:
     series = frame[name]
     missing = bool(series.isna().any())
     datatype = _column_datatype(series, name)
-    nullable = missing or (_may_take_missing(model) and _takes_missing(model, frame, name))
+    nullable = missing or (
+        _means_to_take_missing(model, list(frame.columns), name, datatype)
+        and _takes_missing(model, frame, name)
+    )
     if datatype is Datatype.BYTES:
         categories, is_open = _categories(model, frame, name)
         return Column(name, datatype, nullable, categories, is_open)
@@ -152,17 +155,35 @@ def _column_datatype(series: "pd.Series[Any]", name: str) -> Datatype:
     )
 
 
-def _may_take_missing(model: object) -> bool:
-    return any(
-        type(part).__name__.endswith("Imputer") or type(part).__name__.startswith(_TAKES_NAN)
-        for part in walk(model)
-    )
+def _means_to_take_missing(model: object, names: list[str], name: str, datatype: Datatype) -> bool:
+    """Whether an imputer fills this column, or the estimator was made for missing numbers.
+
+    That a model does not fail is not enough: an encoder that ignores unknown text ignores gaps too.
+    """
+    if names.index(name) in _imputed(model, names):
+        return True
+    takes_nan = any(type(part).__name__.startswith(_TAKES_NAN) for part in walk(model))
+    return takes_nan and datatype is not Datatype.BYTES
+
+
+def _imputed(model: Any, names: list[str]) -> set[int]:
+    """The positions of the raw columns that an imputer fills."""
+    if hasattr(model, "transformers_"):
+        found: set[int] = set()
+        for _, transformer, selected in model.transformers_:
+            if any(type(part).__name__.endswith("Imputer") for part in walk(transformer)):
+                found |= set(column_positions(selected, names))
+        return found
+    steps = getattr(model, "steps", None)
+    if steps:
+        return _imputed(steps[0][1], names)
+    return set(range(len(names))) if type(model).__name__.endswith("Imputer") else set()
 
 
 def _takes_missing(model: Any, frame: "pd.DataFrame", name: str) -> bool:
     """Ask the model itself: one real row with this value missing."""
     row = frame.head(1).copy()
-    missing = row[name].where([False])
+    missing = row[name].where(np.array([False]))
     row[name] = missing.astype(np.float64) if frame[name].dtype.kind in "iufb" else missing
     try:
         model.predict(row if hasattr(model, "feature_names_in_") else row.to_numpy())

@@ -17,7 +17,8 @@ from modelyard.core.signature import Signature
 
 # A protobuf message may not pass 2 GB, and onnxruntime copies the bytes that it is given.
 _LARGEST_IN_MEMORY: Final = 1_500_000_000
-_ERROR_ONLY: Final = 3
+# onnxruntime raises what it would print; callers decide what is logged.
+_FATAL_ONLY: Final = 4
 
 
 class OnnxRuntime:
@@ -91,7 +92,7 @@ def open_session(model: bytes | Path, *, threads: int = 1) -> onnxruntime.Infere
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERROR_ONLY
+    options.log_severity_level = _FATAL_ONLY
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     # Spinning buys microseconds for one model and takes whole cores from all others.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

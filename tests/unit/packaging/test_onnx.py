@@ -336,3 +336,35 @@ print(*sorted({{"sklearn", "pandas", "scipy", "onnx", "skops", "xgboost"}} & set
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
     assert done.stdout.strip() == ""
+
+
+def test_one_input_a_column_is_a_table(package: Any) -> None:
+    """A graph with one input a column, as scikit-learn exports them, takes rows as objects."""
+    bundle = package(
+        graph(
+            [
+                node("Cast", ["word"], ["n"], to=TensorProto.FLOAT),
+                node("Add", ["n", "size"], ["b"]),
+            ],
+            [("word", TensorProto.STRING, ["n", 1]), ("size", TensorProto.FLOAT, ["n", 1])],
+            [("b", TensorProto.FLOAT, ["n", 1])],
+        )
+    )
+    signature = bundle.manifest.signature
+    assert signature.is_table
+    assert [column.name for column in signature.columns] == ["word", "size"]
+
+
+def test_a_sample_names_the_columns(package: Any) -> None:
+    """The columns of a sample table are those of the one input that it fills."""
+    import pandas as pd
+
+    bundle = package(
+        graph(
+            [node("Relu", ["a"], ["b"])],
+            [("a", TensorProto.FLOAT, ["n", 2])],
+            [("b", TensorProto.FLOAT, ["n", 2])],
+        ),
+        pd.DataFrame({"length": [1.0, 2.0, 3.0], "width": [4.0, 5.0, 6.0]}),
+    )
+    assert [column.name for column in bundle.manifest.signature.columns] == ["length", "width"]
