@@ -124,8 +124,8 @@ def main(arguments: Sequence[str]) -> int:
         status = app(list(arguments), prog_name="modelyard", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read us has read enough; the interpreter's own flush at exit must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read us has read enough.
+        _drop_output()
         return _FAILED
     except typer.TyperException as error:
         return _refuse(error)
@@ -134,10 +134,19 @@ def main(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", _INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - nobody at a terminal is helped by a traceback
+        _drop_output()
         return _fail(_unexpected(error), _FAILED)
     if status == _INTERRUPTED:
         return _fail("interrupted", _INTERRUPTED)
     return status if isinstance(status, int) else _OK
+
+
+def _drop_output() -> None:
+    """Lose what cannot be written: the interpreter's own flush at exit must not complain of it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> int:

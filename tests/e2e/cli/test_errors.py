@@ -47,13 +47,31 @@ def test_a_bad_configuration_is_named(modelyard: Any) -> None:
 
 
 def test_an_unexpected_error_shows_its_trace_only_when_asked(modelyard: Any) -> None:
-    """A home that is a file: one line; with MODELYARD_DEBUG=1, where in the code."""
+    """Results that cannot be written: one line; with MODELYARD_DEBUG=1, where in the code."""
+    told = []
+    for debug in ("0", "1"):
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                modelyard.line("models"),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                env=modelyard.environment(MODELYARD_DEBUG=debug),
+            )
+        assert done.returncode == 1
+        told.append(done.stderr.decode().splitlines())
+    [line] = told[0]
+    assert line.startswith("error: the system refused: No space left on device")
+    assert "MODELYARD_DEBUG=1" in line
+    assert told[1][0].startswith("Traceback")
+    assert told[1][-1] == line
+
+
+def test_a_home_that_is_no_folder_is_named(modelyard: Any) -> None:
+    """The home at fault, and what to give instead."""
     modelyard.home.write_text("not a folder")
     line = error_line(modelyard("models", status=1))
-    assert "MODELYARD_DEBUG=1" in line
-    told = modelyard("models", status=1, MODELYARD_DEBUG="1").stderr.decode()
-    assert "Traceback" in told
-    assert told.splitlines()[-1] == line
+    assert str(modelyard.home) in line
+    assert "--home" in line
 
 
 def test_a_broken_pipe_is_silent(leavers: Any, published: Any, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_csv_comes_out_with_a_column_for_each_class(leavers: Any, published: Any
     )
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.json", "rows.parquet"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet"])
 def test_what_is_piped_in_is_recognised(
     leavers: Any, published: Any, tmp_path: Path, name: str
 ) -> None:
