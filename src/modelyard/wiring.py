@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from modelyard import __version__
 from modelyard.core.config import Config
+from modelyard.core.errors import Unavailable
 from modelyard.core.names import Reference
 from modelyard.core.ports import Gate
 from modelyard.registry.blobs import LocalBlobStore
@@ -27,7 +28,14 @@ def blob_store(config: Config) -> LocalBlobStore:
 
 def open_registry(config: Config) -> Registry:
     """The registry of a home, made if it is not there yet."""
-    config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            "bad_home",
+            f"the home {config.home} cannot be used ({error.strerror}); give another with --home",
+            field="home",
+        ) from None
     return Registry.open(config.registry_url, blob_store(config))
 
 

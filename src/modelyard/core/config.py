@@ -128,8 +128,13 @@ def load_config(
 def _read_file(file: Path) -> Mapping[str, object]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        # A home that is no folder is told by whoever opens it.
         return {}
+    except OSError as error:
+        raise Invalid(
+            "bad_config", f"{file} cannot be read: {error.strerror}", field=str(file)
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid("bad_config", f"{file} is not TOML: {error}", field=str(file)) from None
 
