@@ -1,4 +1,3 @@
-# ruff: noqa: S101 - these are tests, which plug-in authors subclass.
 """The conformance suite of the `Runtime` port: subclass it, give it a runtime, and it proves it."""
 
 import abc
