@@ -29,6 +29,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+_OK: Final = Outcome.OK
 _OUTCOMES: Final[dict[Kind, Outcome]] = {
     Kind.INVALID: Outcome.REFUSED,
     Kind.UNAUTHENTICATED: Outcome.REFUSED,
@@ -104,7 +105,7 @@ class Call:
         """End the call well."""
         if self.outcome is None:
             self.outputs = outputs
-            self._end(Outcome.OK)
+            self._end(_OK)
 
     def fail(self, error: ModelyardError) -> None:
         """End the call with an error of ours."""

@@ -61,12 +61,36 @@ def from_list(
     else:
         array = _numbers(datatype, data, field, flags_are_numbers)
     if array.size != math.prod(shape):
-        raise Invalid(
-            "wrong_length",
-            f"'{field}' has {array.size} values, its shape {list(shape)} needs {math.prod(shape)}",
-            field=field,
-        )
+        raise _wrong_length(array.size, shape, field)
     return array.reshape(shape)
+
+
+def from_floats(datatype: Datatype, shape: tuple[int, ...], data: list[float], field: str) -> Array:
+    """A read-only array from a flat list that a typed decoder has proven to hold floats only.
+
+    Packing refuses what is too large without a warning or a second look, in half the time of
+    `from_list`.
+    """
+    if len(data) != math.prod(shape):
+        raise _wrong_length(len(data), shape, field)
+    try:
+        packed = struct.pack(f"<{len(data)}{_PACK_CODES[datatype]}", *data)
+    except OverflowError:
+        raise Invalid(
+            "out_of_range", f"'{field}' holds a value too large for {datatype}", field=field
+        ) from None
+    return np.frombuffer(packed, datatype.dtype).reshape(shape)
+
+
+_PACK_CODES = {Datatype.FP16: "e", Datatype.FP32: "f", Datatype.FP64: "d"}
+
+
+def _wrong_length(count: int, shape: tuple[int, ...], field: str) -> Invalid:
+    return Invalid(
+        "wrong_length",
+        f"'{field}' has {count} values, its shape {list(shape)} needs {math.prod(shape)}",
+        field=field,
+    )
 
 
 def _numbers(

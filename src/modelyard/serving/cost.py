@@ -5,6 +5,11 @@ from typing import Final
 _MEMORY: Final = 0.97
 """How much of the past is kept at each observation: the last thirty or so batches decide."""
 
+_TRUSTED: Final = 2.0
+"""From how much weight on the estimate is trusted enough to call an observation a surprise."""
+_SURPRISE: Final = 4.0
+_LEAST_SURPRISE_US: Final = 100.0
+
 
 class BatchCost:
     """Cost in microseconds as a straight line over rows, fitted by least squares that forgets.
@@ -25,7 +30,14 @@ class BatchCost:
         return self._weight > 0.0
 
     def observe(self, rows: int, us: float) -> None:
-        """Take in that a batch of `rows` took `us` microseconds."""
+        """Take in that a batch of `rows` took `us` microseconds.
+
+        One that took far longer than expected was most likely interrupted: it counts as four
+        times the estimate, so that one bad time slice changes little and a model that has really
+        become slow is still found out within a few batches.
+        """
+        if self._weight >= _TRUSTED:
+            us = min(us, max(_SURPRISE * self.estimate_us(rows), _LEAST_SURPRISE_US))
         self._weight = self._weight * _MEMORY + 1.0
         self._rows = self._rows * _MEMORY + rows
         self._us = self._us * _MEMORY + us

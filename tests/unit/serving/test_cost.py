@@ -40,6 +40,16 @@ def test_a_model_that_becomes_slow_is_noticed() -> None:
     assert cost.rows_within(300) == 0
 
 
+def test_one_interrupted_batch_changes_little() -> None:
+    """A time slice lost to somebody else does not send a cheap model to the lanes."""
+    cost = BatchCost()
+    for _ in range(30):
+        cost.observe(32, 60)
+    before = cost.rows_within(300)
+    cost.observe(32, 50_000)
+    assert cost.rows_within(300) > before // 2
+
+
 @given(st.lists(st.tuples(st.integers(1, 1000), st.floats(0.1, 1e6)), min_size=1))
 def test_an_estimate_is_never_negative(observed: list[tuple[int, float]]) -> None:
     """However wild the observations, a batch is never expected to take less than no time."""

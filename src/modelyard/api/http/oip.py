@@ -15,7 +15,7 @@ from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid
 from modelyard.core.ports import Served
 from modelyard.core.signature import TensorSpec
-from modelyard.core.tensors import check_shape, from_list, from_raw, to_raw
+from modelyard.core.tensors import check_shape, from_floats, from_list, from_raw, to_raw
 
 JSON_LENGTH: Final = b"inference-header-content-length"
 """The header that says where the JSON ends and the binary tensors begin."""
@@ -47,6 +47,24 @@ class InferRequest(msgspec.Struct, frozen=True):
     parameters: dict[str, Any] | None = None
 
 
+class FloatTensor(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """An input whose data is a flat list of numbers: what nearly every request holds."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[float]
+
+
+class FloatRequest(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A request of such inputs and nothing else. Decoding proves every element a number."""
+
+    inputs: list[FloatTensor]
+
+
+_FLOATS: Final = msgspec.json.Decoder(FloatRequest)
+
+
 class OipCodec:
     """Reads and writes v2 inference for one served version."""
 
@@ -63,10 +81,17 @@ class OipCodec:
             for spec in served.signature.outputs
         ]
         self._write_plain = partial(self._write_json, self._plain, None)
+        self._only = served.signature.inputs[0] if len(served.signature.inputs) == 1 else None
+        if self._only is not None and not self._only.datatype.is_float:
+            self._only = None
 
     def read(self, headers: Headers, body: bytes) -> Question:
         """Decode JSON, with binary tensors behind it where the header says so."""
         json_length = headers.get(JSON_LENGTH)
+        if self._only is not None and json_length is None:
+            inputs = self._read_floats(self._only, body)
+            if inputs is not None:
+                return Question(inputs, self._signature.check(inputs), self._write_plain)
         tail: memoryview | None = None
         if json_length is not None:
             end = _length(json_length, len(body))
@@ -77,6 +102,20 @@ class OipCodec:
         if request.outputs is None and request.parameters is None and request.id is None:
             return Question(inputs, rows, self._write_plain)
         return Question(inputs, rows, self._writer(request))
+
+    def _read_floats(self, spec: TensorSpec, body: bytes) -> dict[str, Array] | None:
+        """The one float tensor of a plain request; None sends any other the long way."""
+        try:
+            request = _FLOATS.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        if len(request.inputs) != 1:
+            return None
+        tensor = request.inputs[0]
+        if tensor.name != spec.name or tensor.datatype != spec.datatype:
+            return None
+        shape = check_shape(tensor.shape, spec.name)
+        return {spec.name: from_floats(spec.datatype, shape, tensor.data, spec.name)}
 
     def _decode(self, body: bytes) -> InferRequest:
         try:
