@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo check format test bench proto constraints clean
+.PHONY: help setup demo check format test tools bench docs proto constraints clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,11 +30,20 @@ check: setup ## Format, lint, types, import layers, unit and docs tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/unit tests/docs
 
-test: setup ## Run every test
+test: setup tools ## Run every test
 	$(BIN)/pytest -q -n 2 tests
 
-bench: setup ## Measure against the service most people write, and commit the results
+# The load generator is native and comes from the system's packages; without it its tests say so.
+tools:
+	@command -v wrk >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq wrk >/dev/null; } \
+	  || echo "wrk is missing: install it to run the benchmarks"
+
+bench: setup tools ## Measure against the service most people write; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
+
+docs: setup ## Make the generated pages of docs/reference anew
+	$(BIN)/python -m docs.generate
 
 proto: setup ## Make the descriptor of the gRPC protocol anew
 	$(BIN)/python -m modelyard.api.grpc.generate
