@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelyard.cli.report import describe, describe_conversion
+from modelyard.cli.report import describe
 from modelyard.cli.screen import note, say, say_facts, say_json
 from modelyard.cli.settings import Json, Settings
 
@@ -68,7 +68,6 @@ def import_file(
             )
         else:
             say_facts(describe(manifest))
-            say(describe_conversion(manifest.conversion))
             say(f"published {version.model}:{version.number}, {version.digest}")
         if deploy:
             yard.deploy(Reference(version.model, version=version.number))

@@ -21,8 +21,8 @@ def describe(manifest: "Manifest") -> list[tuple[str, object]]:
         ("served from", f"{manifest.serving.path} ({manifest.serving.format})"),
         ("conversion", describe_conversion(manifest.conversion)),
         ("task", manifest.signature.task),
-        ("inputs", [_describe_tensor(spec) for spec in manifest.signature.inputs[:_FEW]]),
-        ("outputs", [_describe_tensor(spec) for spec in manifest.signature.outputs]),
+        ("inputs", _describe_tensors(manifest.signature.inputs)),
+        ("outputs", _describe_tensors(manifest.signature.outputs)),
         ("data", [f"{data.name}: {data.rows} rows of {data.source}" for data in lineage.data]),
         ("seed", lineage.seed),
         ("commit", _describe_commit(manifest)),
@@ -51,7 +51,7 @@ def say_evaluation(evaluation: "Evaluation") -> None:
     """Tables of scores, the last part's confusion matrix, and the gate."""
     if not evaluation.scores:
         return
-    metrics = list(dict.fromkeys(name for score in evaluation.scores for name in score.metrics))
+    metrics = _metrics(evaluation)
     say()
     say_table(
         ("data", "rows", *metrics),
@@ -79,6 +79,14 @@ def say_evaluation(evaluation: "Evaluation") -> None:
         )
 
 
+def _metrics(evaluation: "Evaluation") -> list[str]:
+    """The metrics that any part was scored by, in the order in which people look at them."""
+    from modelyard.train.metrics import METRICS
+
+    scored = {name for score in evaluation.scores for name in score.metrics}
+    return [name for name in METRICS if name in scored] + sorted(scored - set(METRICS))
+
+
 def _say_confusion(confusion: "Confusion", dataset: str) -> None:
     if len(confusion.labels) > 12:
         say(f"(confusion matrix of {len(confusion.labels)} classes: see --json)")
@@ -98,6 +106,11 @@ def _wanted(threshold: "Threshold") -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def _describe_tensors(specs: "Sequence[TensorSpec]") -> list[str]:
+    more = [f"and {len(specs) - _FEW} more"] if len(specs) > _FEW else []
+    return [*map(_describe_tensor, specs[:_FEW]), *more]
 
 
 def _describe_tensor(spec: "TensorSpec") -> str:

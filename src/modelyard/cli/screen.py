@@ -43,10 +43,10 @@ def say_table(headings: Sequence[str], rows: Sequence[Row], title: str = "") -> 
 
 def say_facts(facts: Sequence[tuple[str, object]]) -> None:
     """Write names and values, one a line; those without a value are left out."""
-    shown = [(name, _text(value)) for name, value in facts if value not in (None, "")]
+    shown = [(name, text) for name, value in facts if (text := _text(value))]
     width = max((len(name) for name, _ in shown), default=0)
-    for name, value in shown:
-        say(f"{name.ljust(width)}  {value}")
+    for name, text in shown:
+        say(f"{name.ljust(width)}  {text}")
 
 
 def _draw(headings: Sequence[str], texts: Sequence[Sequence[str]], title: str) -> None:

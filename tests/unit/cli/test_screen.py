@@ -14,7 +14,7 @@ def test_a_piped_table_is_aligned_text(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_facts_without_a_value_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     """Names are aligned, empty values are not shown."""
-    say_facts([("task", None), ("a", ("x", "y")), ("rows", 1.5), ("note", "")])
+    say_facts([("task", None), ("a", ("x", "y")), ("rows", 1.5), ("note", ""), ("none", ())])
     assert capsys.readouterr().out == "a     x, y\nrows  1.5\n"
 
 
