@@ -40,6 +40,7 @@ def convert(model: Any, signature: Signature, attempt: Attempt) -> tuple[bytes, 
         # What the converters deplore is decided by the proof.
         warnings.simplefilter("ignore")
         graph = _convert(twin.model, signature, attempt)
+    _set_locale(graph)
     return with_boundary(graph, signature, attempt.datatype, twin.classes)
 
 
@@ -53,6 +54,17 @@ def _convert(model: Any, signature: Signature, attempt: Attempt) -> Any:
         target_opset=OPSETS,
         custom_conversion_functions=tree_converters(model),
     )
+
+
+def _set_locale(graph: Any) -> None:
+    """Text is lowered by the C library; its default locale here is one that many machines lack."""
+    for node in graph.graph.node:
+        if node.op_type == "StringNormalizer":
+            kept = [each for each in node.attribute if each.name != "locale"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+            locale = node.attribute.add()
+            locale.name, locale.type, locale.s = "locale", locale.STRING, b"C.UTF-8"
 
 
 def _initial_types(signature: Signature, datatype: Datatype) -> list[tuple[str, Any]]:

@@ -36,6 +36,12 @@ def convert_proven(model: Any, native: Runtime, inputs: Arrays) -> Converted:
 
     Proven on the rows given and on as many again made of them (see `hard_rows`).
     """
+    shared = {spec.name for spec in native.signature.inputs} & {
+        spec.name for spec in native.signature.outputs
+    }
+    if shared:
+        reason = f"an ONNX graph cannot have an input and an output both called '{min(shared)}'"
+        return Converted(Conversion(Format.ONNX, "unsupported", reason))
     rows = hard_rows(native.signature, inputs)
     failures: list[tuple[Attempt, Parity | str]] = []
     for attempt in attempts(model, rows):

@@ -98,7 +98,9 @@ def _series(values: Array, column: Column, text: _Text) -> Any:
     if column.datatype is not Datatype.BYTES:
         return values
     if text.categorical and column.categories is not None:
-        return pd.Categorical(values, categories=list(column.categories))
+        known = pd.Index(list(column.categories), dtype=object)
+        # What is not among them, a gap or a new word, gets the code -1: missing.
+        return pd.Categorical.from_codes(known.get_indexer(pd.Index(values)), categories=known)
     if not column.nullable:
         return pd.Series(values, dtype=object)
     absent = values == ""

@@ -24,6 +24,7 @@ class XgboostRuntime:
         self._signature = signature
         self._input = signature.inputs[0].name
         self._objective = objective_of(booster)
+        self._is_linear = _learner(booster)["gradient_booster"]["name"] == "gblinear"
 
     @property
     def signature(self) -> Signature:
@@ -47,10 +48,19 @@ class XgboostRuntime:
         return scores
 
     def _predict(self, features: Array, kind: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+        if self._is_linear:
+            # Linear boosters cannot predict in place.
+            return self._predict_linear(features, kind)
         values = self._booster.inplace_predict(
             features, predict_type=kind, validate_features=False, strict_shape=False
         )
         return np.asarray(values)
+
+    def _predict_linear(self, features: Array, kind: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+        import xgboost
+
+        matrix = xgboost.DMatrix(features, feature_names=self._booster.feature_names)
+        return np.asarray(self._booster.predict(matrix, output_margin=kind == "margin"))
 
     def close(self) -> None:
         """Nothing is held beyond memory."""
@@ -63,7 +73,12 @@ def _softmax(margins: np.ndarray[Any, np.dtype[np.float32]]) -> Array:
 
 def objective_of(booster: Any) -> str:
     """The name of the objective, such as `binary:logistic`."""
-    return str(json.loads(booster.save_config())["learner"]["objective"]["name"])
+    return str(_learner(booster)["objective"]["name"])
+
+
+def _learner(booster: Any) -> dict[str, Any]:
+    learner: dict[str, Any] = json.loads(booster.save_config())["learner"]
+    return learner
 
 
 def class_count(booster: Any) -> int:
@@ -72,8 +87,7 @@ def class_count(booster: Any) -> int:
     if objective in BINARY:
         return 2
     if objective in MULTICLASS:
-        parameters = json.loads(booster.save_config())["learner"]["learner_model_param"]
-        return int(parameters["num_class"])
+        return int(_learner(booster)["learner_model_param"]["num_class"])
     return 0
 
 

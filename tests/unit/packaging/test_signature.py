@@ -145,3 +145,20 @@ def test_labels_are_encoded_and_decoded() -> None:
     np.testing.assert_array_equal(model.predict(data.test), plain.predict(data.test))
     np.testing.assert_allclose(model.predict_proba(data.test), plain.predict_proba(data.test))
     assert list(model.feature_names_in_) == list(data.train.columns)
+
+
+def test_an_encoder_that_ignores_gaps_does_not_mean_to_take_them() -> None:
+    """Text without an imputer is not nullable where training saw no gap."""
+    table = pd.DataFrame({"word": ["a", "b", "a"], "size": [1.0, np.nan, 3.0]})
+    model = make_pipeline(
+        ColumnTransformer(
+            [
+                ("words", OneHotEncoder(handle_unknown="ignore"), ["word"]),
+                ("numbers", SimpleImputer(), ["size"]),
+            ]
+        ),
+        LinearRegression(),
+    ).fit(table, [1.0, 2.0, 3.0])
+    word, size = signature_of(model, table).columns
+    assert not word.nullable
+    assert size.nullable
