@@ -42,8 +42,21 @@ class OnnxRuntime:
         return self._signature
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """One run of the graph."""
-        values = self._session.run(self._names, inputs)
+        """One run of the graph.
+
+        Raises `Invalid` where the graph fails on these inputs: its signature cannot say which
+        free axes must be equal, nor which values an index may have.
+        """
+        try:
+            values = self._session.run(self._names, inputs)
+        except _FAILURES as error:
+            if any(word in str(error) for word in _OUT_OF_MEMORY):
+                raise
+            raise Invalid(
+                "model_refused",
+                "the model cannot take this input: its tensors are allowed one by one, but their "
+                "shapes or values do not fit each other or the graph",
+            ) from error
         return dict(zip(self._names, values, strict=True))
 
     def close(self) -> None:
