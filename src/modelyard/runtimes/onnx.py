@@ -20,6 +20,13 @@ _LARGEST_IN_MEMORY: Final = 1_500_000_000
 # onnxruntime raises what it would print; callers decide what is logged.
 _FATAL_ONLY: Final = 4
 
+_FAILURES: Final = (
+    onnxruntime.capi.onnxruntime_pybind11_state.Fail,
+    onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument,
+    onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException,
+)
+_OUT_OF_MEMORY: Final = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+
 
 class OnnxRuntime:
     """An onnxruntime session behind the runtime port."""
