@@ -8,13 +8,14 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
+from modelyard.cli.demo_calls import Caller, infer_over_grpc
 from modelyard.cli.progress import Steps
 from modelyard.cli.report import describe_conversion, say_evaluation
 from modelyard.cli.screen import say
@@ -22,11 +23,9 @@ from modelyard.cli.settings import Settings
 from modelyard.core.errors import Conflict, Internal, MissingExtra, TimedOut, Unavailable
 
 if TYPE_CHECKING:
-    import httpx
-
     from modelyard.cli.child import Child
     from modelyard.core.datatypes import Array
-    from modelyard.core.signature import Signature
+    from modelyard.core.names import Reference
     from modelyard.registry.values import Version
     from modelyard.train.training import Trained
     from modelyard.yard import Yard
@@ -95,9 +94,9 @@ def demo(
         story = _Story(yard, _Clock())
         first = story.first_version()
         ports = _free(port, 8080), _free(grpc_port, 8081)
-        with story.serve(*ports) as child:
+        with story.serve(first, *ports) as child:
             story.call(child, first)
-            story.second_version(child, first)
+            story.second_version(child)
             story.roll_back(child, first)
             say(f"\nAll of it took {time.monotonic() - started:.1f} s.")
             if not once:
@@ -152,7 +151,7 @@ class _Story:
         self._clock.tell(f"Trained a forest of 100 trees from that file. The gate: {scores}.")
         return self._publish(trained)
 
-    def second_version(self, child: "Child", first: _Made) -> None:
+    def second_version(self, child: "Child") -> None:
         """Another model takes over while calls go on."""
         trained = self._train("recipe-2.toml", _SECOND)
         self._clock.tell("Trained another forest, of 200 shallower trees.")
@@ -176,11 +175,11 @@ class _Story:
         )
 
     @contextlib.contextmanager
-    def serve(self, port: int, grpc_port: int) -> "Iterator[Child]":
+    def serve(self, made: _Made, port: int, grpc_port: int) -> "Iterator[Child]":
         """Deploy what was published and start a server on it."""
         from modelyard.cli.child import serving
 
-        route = self._yard.deploy(_newest(self._yard))
+        route = self._yard.deploy(_reference(made.version))
         log = self.folder / "server.log"
         with serving(self._yard.config.home, port, grpc_port, log) as child:
             self._clock.tell(
@@ -191,23 +190,33 @@ class _Story:
 
     def call(self, child: "Child", made: _Made) -> None:
         """Every way in gives the estimator's own answers."""
-        import httpx
-
-        from modelyard.client import Client
-
-        sample = made.trained.sample
-        own = [str(label) for label in made.trained.estimator.predict(sample)]  # type: ignore[attr-defined]
-        chances = made.trained.estimator.predict_proba(sample)  # type: ignore[attr-defined]
+        sample, estimator = made.trained.sample, cast(Any, made.trained.estimator)
+        own = [str(label) for label in estimator.predict(sample)]
         row = {str(name): value for name, value in sample.iloc[0].items()}
         (self.folder / "row.json").write_text(json.dumps(row), "utf-8")
-        with httpx.Client(base_url=child.url) as plain:
-            answer = _post(plain, row)
-        _agree([answer["prediction"]], own[:1])
-        chance = answer["probabilities"][answer["prediction"]]
+        self._call_rest(child, own[0])
+        self._call_with_client(child, sample, own, estimator.predict_proba(sample))
+        signature = self._yard.registry.bundle(made.version).manifest.signature
+        _agree(infer_over_grpc(child.grpc_address, MODEL, signature, sample), own)
         self._clock.tell(
-            f"Called it over REST as curl does: the first row is {answer['prediction']} "
-            f"({chance:.1%}), as the estimator itself says."
+            f"Called it over gRPC, the Open Inference Protocol: the same {len(own)} labels."
         )
+
+    def _call_rest(self, child: "Child", own: str) -> None:
+        with Caller(child.url, MODEL, self.folder / "row.json") as caller:
+            answer = caller.post()
+        _agree([answer["prediction"]], [own])
+        chance = answer["probabilities"][own]
+        self._clock.tell(
+            f"Called it over REST as curl does: the first row is {own} ({chance:.1%}), as the "
+            "estimator itself says."
+        )
+
+    def _call_with_client(
+        self, child: "Child", sample: object, own: Sequence[str], chances: "Array"
+    ) -> None:
+        from modelyard.client import Client
+
         with Client(child.url) as client:
             _agree([str(label) for label in client.predict(MODEL, sample)], own)
             largest = float(abs(client.predict_proba(MODEL, sample) - chances).max())
@@ -216,11 +225,6 @@ class _Story:
         self._clock.tell(
             f"Called it with the Python client, {len(own)} rows in one call: every label as the "
             f"estimator's, no probability further off than {largest:.1e}."
-        )
-        signature = self._yard.registry.bundle(made.version).manifest.signature
-        _agree(_infer_over_grpc(child.grpc_address, signature, sample), own)
-        self._clock.tell(
-            f"Called it over gRPC, the Open Inference Protocol: the same {len(own)} labels."
         )
 
     def _train(self, file: str, parameters: str) -> "Trained":
@@ -243,19 +247,14 @@ class _Story:
 
     def _deploy_under_calls(self, child: "Child", made: _Made, act: Callable[[], object]) -> int:
         """Change the route, and call until the change is seen; every call must be answered."""
-        import httpx
-
-        row = json.loads((self.folder / "row.json").read_text("utf-8"))
         deadline = time.monotonic() + _SWAP_S
-        with httpx.Client(base_url=child.url) as client:
-            _post(client, row)
-            answers = 1
+        with Caller(child.url, MODEL, self.folder / "row.json") as caller:
+            caller.post()
             act()
-            while _post(client, row)["version"] != made.version.number:
-                answers += 1
+            while caller.post()["version"] != made.version.number:
                 if time.monotonic() > deadline:
                     raise TimedOut("no_swap", "the server did not follow the route; see server.log")
-        return answers + 1
+            return caller.answers
 
 
 @contextlib.contextmanager
@@ -312,54 +311,10 @@ def _write_table(path: Path) -> int:
     return len(table.data)
 
 
-def _reference(version: "Version") -> Any:
+def _reference(version: "Version") -> "Reference":
     from modelyard.core.names import Reference
 
     return Reference(version.model, version=version.number)
-
-
-def _newest(yard: "Yard") -> Any:
-    return _reference(yard.registry.versions(MODEL)[-1])
-
-
-def _post(client: "httpx.Client", row: Mapping[str, object]) -> dict[str, Any]:
-    answer = client.post(f"/predict/{MODEL}", json=row, timeout=10.0)
-    answer.raise_for_status()
-    content: dict[str, Any] = answer.json()
-    return content
-
-
-def _infer_over_grpc(address: str, signature: "Signature", rows: object) -> list[str]:
-    """What a gRPC client of any language sends: raw tensors, raw labels back."""
-    import grpc
-
-    from modelyard.api.grpc.messages import SERVICE, ModelInferRequest, ModelInferResponse
-    from modelyard.client.tables import to_tensors
-    from modelyard.core.tensors import to_raw
-
-    request = ModelInferRequest(model_name=MODEL)
-    for name, array in to_tensors(signature, rows).items():
-        spec = next(each for each in signature.inputs if each.name == name)
-        request.inputs.add(name=name, datatype=spec.datatype, shape=array.shape)
-        request.raw_input_contents.append(to_raw(array))
-    with grpc.insecure_channel(address) as channel:
-        infer = channel.unary_unary(
-            f"/{SERVICE}/ModelInfer",
-            request_serializer=ModelInferRequest.SerializeToString,
-            response_deserializer=ModelInferResponse.FromString,
-        )
-        return _labels(infer(request, timeout=10.0))
-
-
-def _labels(response: Any) -> list[str]:
-    from modelyard.core.datatypes import Datatype
-    from modelyard.core.table import LABEL
-    from modelyard.core.tensors import from_raw
-
-    index = [output.name for output in response.outputs].index(LABEL)
-    output, raw = response.outputs[index], response.raw_output_contents[index]
-    labels: Array = from_raw(Datatype(output.datatype), tuple(output.shape), raw, LABEL)
-    return [str(label) for label in labels.reshape(-1)]
 
 
 def _agree(answers: Sequence[str], own: Sequence[str]) -> None:
