@@ -28,7 +28,7 @@ check: setup ## Format, lint, types, import layers, unit and docs tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q tests/unit tests/docs
+	$(BIN)/pytest -q -n 2 tests/unit tests/docs
 
 test: setup tools ## Run every test
 	$(BIN)/pytest -q -n 2 tests

@@ -82,7 +82,7 @@ class Reader:
 
     def _lines(self, wanted: list[Block], ports: dict[str, int]) -> Iterator[str]:
         # Servers that a page starts end with its shell, each by its own id.
-        yield "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"
+        yield "trap 'for job in $(jobs -p); do kill $job || true; done; wait' EXIT"
         for block in wanted:
             text = re.sub(r"\b808[01]\b", lambda match: str(ports[match[0]]), block.text)
             if block.language == "toml":

@@ -1,7 +1,6 @@
 """The generated pages."""
 
 import pytest
-
 from docs.generate import FOLDER, pages
 
 

@@ -1,6 +1,5 @@
 """Any ONNX model as a bundle: what onnxruntime says of its tensors, and what runs show."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,28 +15,14 @@ from modelyard.bundle.trust import EXTERNAL_DATA, check_domains
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid, MissingExtra
 from modelyard.core.signature import FREE, Column, Signature, TensorSpec
+from modelyard.packaging.apart import probe_apart
 from modelyard.packaging.extras import Extras, add_samples, complete
 from modelyard.packaging.native import packages
-from modelyard.packaging.probe import Findings, probe
+from modelyard.packaging.probe import Findings
+from modelyard.packaging.session import as_sampled, datatype_of, free_shape, input_specs
 from modelyard.runtimes.onnx import OnnxRuntime, open_session
 
 PATH: Final = "model.onnx"
-_TENSOR: Final = re.compile(r"tensor\((\w+)\)")
-_DATATYPES: Final = {
-    "bool": Datatype.BOOL,
-    "uint8": Datatype.UINT8,
-    "uint16": Datatype.UINT16,
-    "uint32": Datatype.UINT32,
-    "uint64": Datatype.UINT64,
-    "int8": Datatype.INT8,
-    "int16": Datatype.INT16,
-    "int32": Datatype.INT32,
-    "int64": Datatype.INT64,
-    "float16": Datatype.FP16,
-    "float": Datatype.FP32,
-    "double": Datatype.FP64,
-    "string": Datatype.BYTES,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +43,16 @@ def package_onnx(path: Path, *, name: str, sample: Any, staging: Path, extras: E
     source = _read(path)
     notes: list[str] = []
     session = _session(path, source)
-    if any(_datatype(each.type) is None for each in session.get_outputs()):
+    if any(datatype_of(each.type) is None for each in session.get_outputs()):
         source, dropped = _plain_outputs(source, session)
         notes += dropped
         session = _session(path, source)
-    inputs, symbols = _inputs(session)
+    inputs, _ = input_specs(session)
     given = None if sample is None else _sample(inputs, sample)
-    inputs = inputs if given is None else _as_sampled(inputs, given)
-    outputs = [each for each in session.get_outputs() if _datatype(each.type) is not None]
-    names = [each.name for each in outputs]
-
-    def run(values: Mapping[str, Array]) -> dict[str, Array]:
-        return dict(zip(names, session.run(names, dict(values)), strict=True))
-
-    findings = probe(run, inputs, symbols, given)
+    inputs = inputs if given is None else as_sampled(inputs, given)
+    outputs = [each for each in session.get_outputs() if datatype_of(each.type) is not None]
+    findings, trouble = probe_apart(path if source.external else source.data, given)
+    notes += trouble
     if findings.batched:
         inputs = _with_columns(inputs, sample)
     signature = _signature(inputs, outputs, findings)
@@ -83,7 +64,7 @@ def package_onnx(path: Path, *, name: str, sample: Any, staging: Path, extras: E
     for location in source.external:
         builder.add(location, source.folder / location, EXTERNAL_DATA)
     runtime = OnnxRuntime(session, signature)
-    samples = add_samples(builder, runtime, findings.inputs if given is not None else None)
+    samples = add_samples(builder, runtime, given if findings.ran else None)
     reason = "; ".join(["the model came as ONNX", *notes])
     return builder.build(
         name=name,
@@ -151,35 +132,6 @@ def _session(path: Path, source: _Source) -> onnxruntime.InferenceSession:
     return open_session(path)
 
 
-def _datatype(kind: str) -> Datatype | None:
-    match = _TENSOR.fullmatch(kind)
-    return _DATATYPES.get(match.group(1)) if match else None
-
-
-def _inputs(
-    session: onnxruntime.InferenceSession,
-) -> tuple[tuple[TensorSpec, ...], dict[tuple[str, int], str]]:
-    specs: list[TensorSpec] = []
-    symbols: dict[tuple[str, int], str] = {}
-    for each in session.get_inputs():
-        datatype = _datatype(each.type)
-        if datatype is None:
-            raise Invalid(
-                "unsupported_input",
-                f"input '{each.name}' is a {each.type}, which no protocol tensor can hold",
-                field=each.name,
-            )
-        specs.append(TensorSpec(each.name, datatype, _shape(each.shape)))
-        symbols |= {
-            (each.name, axis): size for axis, size in enumerate(each.shape) if isinstance(size, str)
-        }
-    return tuple(specs), symbols
-
-
-def _shape(shape: list[Any]) -> tuple[int, ...]:
-    return tuple(size if isinstance(size, int) and size >= 0 else FREE for size in shape)
-
-
 def _sample(inputs: tuple[TensorSpec, ...], sample: Any) -> dict[str, Array]:
     """The caller's rows as the model's inputs: arrays by name, or one table for one input."""
     if not isinstance(sample, Mapping):
@@ -221,18 +173,6 @@ def _fitted(spec: TensorSpec, array: Array) -> Array:
     return fitted
 
 
-def _as_sampled(
-    inputs: tuple[TensorSpec, ...], sample: Mapping[str, Array]
-) -> tuple[TensorSpec, ...]:
-    """An input without a declared shape takes the rank of the sample."""
-    return tuple(
-        spec
-        if spec.shape or not sample[spec.name].ndim
-        else TensorSpec(spec.name, spec.datatype, (FREE,) * sample[spec.name].ndim)
-        for spec in inputs
-    )
-
-
 def _with_columns(inputs: tuple[TensorSpec, ...], sample: Any) -> tuple[TensorSpec, ...]:
     """Columns where they are plain to see, so that rows can be sent as objects.
 
@@ -256,10 +196,10 @@ def _named(spec: TensorSpec, names: list[str]) -> TensorSpec:
 def _signature(inputs: tuple[TensorSpec, ...], outputs: list[Any], findings: Findings) -> Signature:
     specs = []
     for each in outputs:
-        datatype = _datatype(each.type)
+        datatype = datatype_of(each.type)
         assert datatype is not None  # noqa: S101 - filtered by the caller
-        seen = [result[each.name].shape for result in findings.outputs]
-        shape = _output_shape(_shape(each.shape), seen)
+        seen = [shapes[each.name] for shapes in findings.shapes]
+        shape = _output_shape(free_shape(each.shape), seen)
         if findings.batched:
             shape = (FREE, *shape[1:])
         specs.append(TensorSpec(each.name, datatype, shape))
@@ -288,7 +228,7 @@ def _plain_outputs(
         raise MissingExtra("sklearn", "an ONNX model with map or sequence outputs") from None
     model = onnx.load_model_from_string(source.data)
     made_by = {name: node for node in model.graph.node for name in node.output}
-    strange = {each.name for each in session.get_outputs() if _datatype(each.type) is None}
+    strange = {each.name for each in session.get_outputs() if datatype_of(each.type) is None}
     kept, notes = [], []
     for value in model.graph.output:
         if value.name not in strange:

@@ -1,15 +1,15 @@
 """Finds out by running a graph whether its leading axis is a batch, and what its outputs are."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.signature import FREE, TensorSpec
 
-Run = Any
+Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 _TRIES: Final = ("integers", "ones", "random", "letters")
 _LENGTHS: Final = (2, 1, 4)
 _MOST_ELEMENTS: Final = 2**24
@@ -17,11 +17,15 @@ _MOST_ELEMENTS: Final = 2**24
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Whether rows are independent, and the outputs of the runs that went through."""
+    """Whether rows are independent, and the output shapes of the runs that went through."""
 
     batched: bool
-    outputs: tuple[Mapping[str, Array], ...]
-    inputs: Mapping[str, Array] | None
+    shapes: tuple[Mapping[str, tuple[int, ...]], ...] = ()
+
+    @property
+    def ran(self) -> bool:
+        """Whether any run went through."""
+        return bool(self.shapes)
 
 
 def probe(
@@ -37,21 +41,19 @@ def probe(
     inputs are. A graph that refuses every input that we can make up counts as not batched.
     """
     may_batch = bool(inputs) and all(spec.shape[:1] == (FREE,) for spec in inputs)
-    outputs: list[Mapping[str, Array]] = []
+    shapes: list[Mapping[str, tuple[int, ...]]] = []
     verdicts: list[bool] = []
-    working: Mapping[str, Array] | None = None
     for candidate in _candidates(inputs, symbols, sample):
         together = _try(run, candidate)
         if together is None:
             continue
-        working = working if working is not None else candidate
-        outputs.append(together)
+        shapes.append({name: array.shape for name, array in together.items()})
         if not may_batch:
             break
         verdicts.append(_is_independent(run, candidate, together))
         if not verdicts[-1] or len(verdicts) == len(_TRIES):
             break
-    return Findings(may_batch and bool(verdicts) and all(verdicts), tuple(outputs), working)
+    return Findings(may_batch and bool(verdicts) and all(verdicts), tuple(shapes))
 
 
 def _candidates(
@@ -108,10 +110,9 @@ def _values(
 
 def _try(run: Run, inputs: Mapping[str, Array]) -> dict[str, Array] | None:
     try:
-        outputs: dict[str, Array] = run(inputs)
+        return run(inputs)
     except Exception:  # noqa: BLE001 - onnxruntime's exceptions have no common base
         return None
-    return outputs
 
 
 def _is_independent(run: Run, inputs: Mapping[str, Array], together: Mapping[str, Array]) -> bool:

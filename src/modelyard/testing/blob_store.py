@@ -1,4 +1,3 @@
-# ruff: noqa: S101 - these are tests, which plug-in authors subclass.
 """What every blob store must do. Subclass it in a test, and give it a `store`."""
 
 import hashlib

@@ -1,4 +1,3 @@
-# ruff: noqa: S101 - these are tests, which plug-in authors subclass.
 """What a registry must do on every database. Subclass it in a test, and give it a `registry`."""
 
 import threading
