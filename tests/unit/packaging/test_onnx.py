@@ -368,3 +368,18 @@ def test_a_sample_names_the_columns(package: Any) -> None:
         pd.DataFrame({"length": [1.0, 2.0, 3.0], "width": [4.0, 5.0, 6.0]}),
     )
     assert [column.name for column in bundle.manifest.signature.columns] == ["length", "width"]
+
+
+def test_a_kernel_that_crashes_takes_nobody_with_it(package: Any) -> None:
+    """A made-up step of 0 divides by zero inside onnxruntime; the model is packaged all the same."""
+    length = numpy_helper.from_array(np.array(4, np.int64), "length")
+    bundle = package(
+        graph(
+            [node("STFT", ["a", "step", "", "length"], ["b"])],
+            [("a", TensorProto.FLOAT, [1, 16, 1]), ("step", TensorProto.INT64, [])],
+            [("b", TensorProto.FLOAT, [1, None, None, 2])],
+            [length],
+        )
+    )
+    assert not bundle.manifest.signature.batched
+    assert "trial run" in bundle.manifest.conversion.reason
