@@ -1,7 +1,7 @@
 """Probes a graph in a process of its own.
 
-onnxruntime's kernels trust their inputs: made-up ones can end the whole process (a step of 0 in an
-STFT divides by zero) or never return. That must not be the process that asked.
+onnxruntime's kernels trust their inputs: made-up ones can end the whole process (a frame of length
+0 in an STFT divides by zero) or never return. That must not be the process that asked.
 """
 
 import subprocess

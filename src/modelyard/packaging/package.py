@@ -30,6 +30,7 @@ from modelyard.packaging.extras import Extras, add_samples, complete
 from modelyard.packaging.native import Native, framework, packages
 from modelyard.packaging.onnx import package_onnx
 from modelyard.packaging.pickles import load_pickle
+from modelyard.packaging.provenance import provenance
 from modelyard.packaging.signature import answers, as_frame, infer_signature, to_tensors
 from modelyard.runtimes.answers import shaped
 from modelyard.runtimes.lightgbm import load_booster as load_lightgbm
@@ -77,6 +78,7 @@ def package_estimator(
             "scikit-learn, XGBoost and LightGBM, and ONNX files",
         )
     frame = as_frame(model, sample)
+    extras = replace(extras, lineage=lineage or provenance(model, frame))
     outputs = answers(model, frame)
     signature = infer_signature(model, frame, outputs)
     inputs = to_tensors(signature, frame)

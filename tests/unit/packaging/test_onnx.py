@@ -371,17 +371,17 @@ def test_a_sample_names_the_columns(package: Any) -> None:
 
 
 def test_a_kernel_that_crashes_takes_nobody_with_it(package: Any) -> None:
-    """A step of 0 divides by zero inside onnxruntime; the model is packaged all the same."""
-    length = numpy_helper.from_array(np.array(4, np.int64), "length")
+    """A frame of length 0 divides by zero inside onnxruntime; the model is packaged all the same."""
+    step = numpy_helper.from_array(np.array(1, np.int64), "step")
     bundle = package(
         graph(
             [
-                node("Sub", ["step", "step"], ["nothing"]),
-                node("STFT", ["a", "nothing", "", "length"], ["b"]),
+                node("Sub", ["length", "length"], ["nothing"]),
+                node("STFT", ["a", "step", "", "nothing"], ["b"]),
             ],
-            [("a", TensorProto.FLOAT, [1, 16, 1]), ("step", TensorProto.INT64, [])],
+            [("a", TensorProto.FLOAT, [1, 16, 1]), ("length", TensorProto.INT64, [])],
             [("b", TensorProto.FLOAT, [1, None, None, 2])],
-            [length],
+            [step],
         )
     )
     assert not bundle.manifest.signature.batched
