@@ -1,6 +1,7 @@
 """From a fitted model in memory to a bundle: infer, keep natively, convert, prove, build."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 

@@ -258,7 +258,8 @@ def _sample(prepared: _Prepared) -> "pd.DataFrame":
 
 
 def _lineage(prepared: _Prepared, base: Path) -> Lineage:
-    from modelyard.train.lineage import package_versions, python_version, source_commit
+    from modelyard.packaging.provenance import source_commit
+    from modelyard.train.lineage import package_versions, python_version
 
     recipe = prepared.recipe
     parameters: dict[str, Any] = {

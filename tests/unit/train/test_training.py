@@ -14,7 +14,6 @@ import pytest
 from modelyard.core.errors import Invalid, MissingExtra
 from modelyard.train import Trained, load_recipe, recipe_for, train
 from modelyard.train.algorithms import ALGORITHMS
-from modelyard.train.lineage import source_commit
 from modelyard.train.recipe import parse_recipe
 
 from .tables import csv_table, text
@@ -395,31 +394,6 @@ def test_lineage_tells_how_to_make_it_again(train_csv: Trainer) -> None:
     assert {"scikit-learn", "numpy", "pandas"} <= set(lineage.packages)
     assert lineage.python == ".".join(map(str, sys.version_info[:3]))
     assert lineage.recipe == "recipe.toml"
-
-
-def test_the_source_commit_and_its_dirtiness_are_known(tmp_path: Path) -> None:
-    """In a checkout: the commit, and whether anything changed since; outside: nothing."""
-
-    def git(*arguments: str) -> str:
-        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        done = subprocess.run(
-            ["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
-        )
-        return done.stdout.strip()
-
-    assert source_commit(tmp_path) is None
-    git("init", "-q")
-    assert source_commit(tmp_path) is None
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("commit", "-qm", "first")
-    clean = source_commit(tmp_path)
-    assert clean is not None
-    assert (clean.commit, clean.dirty) == (git("rev-parse", "HEAD"), False)
-    (tmp_path / "a").write_text("2")
-    changed = source_commit(tmp_path)
-    assert changed is not None
-    assert changed.dirty
 
 
 class Watcher:
