@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from modelyard.core.datatypes import Array
 from modelyard.core.errors import Cancelled, Kind, ModelyardError
@@ -44,6 +44,14 @@ _OUTCOMES: Final[dict[Kind, Outcome]] = {
 }
 
 
+class Timer(Protocol):
+    """What ends a call at its deadline, as an event loop makes it."""
+
+    def cancel(self) -> None:
+        """Do nothing at the deadline."""
+        ...
+
+
 class Call:
     """One request. Owned by the event loop: every method is called on the loop's thread.
 
@@ -65,6 +73,7 @@ class Call:
         "rows",
         "settle",
         "started_ns",
+        "timer",
         "version",
     )
 
@@ -85,6 +94,7 @@ class Call:
         self.reply = reply
         self.deadline_ns = deadline_ns
         self.settle: Callable[[Call], None] | None = None
+        self.timer: Timer | None = None
         self.outputs: Mapping[str, Array] | None = None
         self.error: ModelyardError | None = None
         self.outcome: Outcome | None = None
@@ -110,7 +120,8 @@ class Call:
     def fail(self, error: ModelyardError) -> None:
         """End the call with an error of ours."""
         if self.outcome is None:
-            self.error = error
+            # The traceback's frames hold this call: it would wait for the garbage collector.
+            self.error = error.with_traceback(None)
             self._end(_OUTCOMES[error.kind])
 
     def cancel(self) -> None:
@@ -122,6 +133,10 @@ class Call:
         self.outcome = outcome
         self.ended_ns = time.monotonic_ns()
         settle, self.settle = self.settle, None
+        if self.timer is not None:
+            # It holds this call and its tensors, and the deadline may be an hour away.
+            self.timer.cancel()
+            self.timer = None
         try:
             # Only an admitted call has a settle; a refused one was never counted.
             if settle is not None:

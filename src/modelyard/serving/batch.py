@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from modelyard.core.call import Call
-from modelyard.core.datatypes import Array
+from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Internal, ModelyardError
 from modelyard.core.ports import Runtime
+from modelyard.core.signature import TensorSpec
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def run_batch(runtime: Runtime, calls: Sequence[Call]) -> list[Result]:
     """
     try:
         return _run(runtime, calls)
-    except Exception as error:  # noqa: BLE001 - a runtime may raise anything; the call must end
+    except BaseException as error:  # noqa: BLE001 - native code panics outside Exception
         if len(calls) == 1:
             return [_as_error(error, calls[0])]
     # Outside the handler, so that the halves' errors do not drag this one along.
@@ -47,11 +48,31 @@ def _join(runtime: Runtime, calls: Sequence[Call]) -> dict[str, Array]:
 
 
 def _checked(runtime: Runtime, outputs: Mapping[str, Array], rows: int) -> Mapping[str, Array]:
-    if runtime.signature.batched:
-        for name, array in outputs.items():
-            if len(array) != rows:
-                raise RuntimeError(f"output '{name}' has {len(array)} rows for {rows} of input")
-    return outputs
+    """The signature's outputs, in its datatypes: their raw bytes are sent under its names."""
+    signature = runtime.signature
+    checked: dict[str, Array] = {}
+    for spec in signature.outputs:
+        array = outputs[spec.name]
+        if array.dtype != spec.datatype.dtype:
+            array = _retyped(spec, array)
+        if signature.batched and len(array) != rows:
+            raise RuntimeError(f"output '{spec.name}' has {len(array)} rows for {rows} of input")
+        checked[spec.name] = array
+    return checked
+
+
+def _retyped(spec: TensorSpec, array: Array) -> Array:
+    if Datatype.of(array.dtype) is Datatype.BYTES:
+        fits = spec.datatype is Datatype.BYTES
+    else:
+        fits = (spec.datatype.is_float and array.dtype.kind == "f") or (
+            spec.datatype is not Datatype.BYTES
+            and np.can_cast(array.dtype, spec.datatype.dtype, "safe")
+        )
+    if not fits:
+        raise RuntimeError(f"output '{spec.name}' is {array.dtype}, not {spec.datatype}")
+    with np.errstate(over="ignore"):
+        return array.astype(spec.datatype.dtype)
 
 
 def _split(outputs: Mapping[str, Array], calls: Sequence[Call]) -> list[Result]:
@@ -64,7 +85,7 @@ def _split(outputs: Mapping[str, Array], calls: Sequence[Call]) -> list[Result]:
     return results
 
 
-def _as_error(error: Exception, call: Call) -> ModelyardError:
+def _as_error(error: BaseException, call: Call) -> ModelyardError:
     if isinstance(error, ModelyardError):
         return error
     _failures.report(error, call)
@@ -79,7 +100,7 @@ class _Failures:
         self._logged_at = float("-inf")
         self._unlogged = 0
 
-    def report(self, error: Exception, call: Call) -> None:
+    def report(self, error: BaseException, call: Call) -> None:
         now = time.monotonic()
         if now - self._logged_at < 1.0:
             self._unlogged += 1

@@ -6,6 +6,7 @@ and while all lanes are busy the queue fills and becomes the next batch.
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -21,9 +22,14 @@ from modelyard.serving.batch import Result, run_batch
 from modelyard.serving.cost import BatchCost
 from modelyard.serving.lane import ThreadLane
 
+_log = logging.getLogger(__name__)
+
 _TURN_NS = 2_000_000
 """How long one turn may run batches in line before it lets the loop read and write again."""
 _LANE_WAIT_US = 10_000
+_MOST_ENDED = 64
+"""How many calls may have ended in the queue before it is swept."""
+_NO_INPUTS: Arrays = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +74,7 @@ class Endpoint:
         self._ragged = any(FREE in spec.shape[1:] for spec in self.signature.inputs)
         self._queue: deque[Call] = deque()
         self._queued_rows = 0
+        self._ended_in_queue = 0
         self._open_calls = 0
         self._turn_is_due = False
         self._idle: list[ThreadLane] = []
@@ -85,18 +92,18 @@ class Endpoint:
         """Admit the call and queue it; raises when it is refused, and then nothing was counted."""
         if self._retired:
             raise Unavailable("closing", f"'{self.model}:{self.version}' is being closed")
-        if self._queued_rows + call.rows > self._limits.queue_rows and self._queue:
+        if self._queued_rows + _weight(call) > self._limits.queue_rows and self._queued_rows:
             raise Exhausted(
                 "queue_full",
                 f"{self._queued_rows} rows wait for '{self.model}' already; try again in a moment",
             )
         self._gate.admit(call)
-        call.settle = self._settle
+        call.settle = self._settle_waiting
         self._open_calls += 1
+        self._queue.append(call)
+        self._queued_rows += _weight(call)
         if call.deadline_ns is not None:
             self._watch(call, call.deadline_ns)
-        self._queue.append(call)
-        self._queued_rows += call.rows
         if not self._turn_is_due:
             self._schedule()
 
@@ -105,6 +112,16 @@ class Endpoint:
         self._retired = True
         self._on_closed = on_closed
         self._close_when_done()
+
+    def _settle_waiting(self, call: Call) -> None:
+        """Settle a call that ended in the queue, and give its place to others at once."""
+        self._queued_rows -= _weight(call)
+        call.inputs = _NO_INPUTS
+        self._ended_in_queue += 1
+        if self._ended_in_queue > _MOST_ENDED and self._ended_in_queue * 2 > len(self._queue):
+            self._queue = deque(each for each in self._queue if each.outcome is None)
+            self._ended_in_queue = 0
+        self._settle(call)
 
     def _settle(self, call: Call) -> None:
         self._open_calls -= 1
@@ -121,7 +138,10 @@ class Endpoint:
         for lane in lanes:
             lane.close()
         self._queue.clear()
-        self._runtime.close()
+        try:
+            self._runtime.close()
+        except Exception:  # noqa: BLE001 - whatever it is, the version has gone
+            _log.exception("%s:%d could not be closed", self.model, self.version)
         on_closed, self._on_closed = self._on_closed, None
         if on_closed is not None:
             on_closed()
@@ -131,7 +151,7 @@ class Endpoint:
         if remaining_s <= 0:
             end_late(call)
         else:
-            self._running_loop().call_later(remaining_s, end_late, call)
+            call.timer = self._running_loop().call_later(remaining_s, end_late, call)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -213,13 +233,13 @@ class Endpoint:
 
         At least one call, however many rows it has; empty only when every call had ended.
         """
-        queue, batch, rows = self._queue, list[Call](), 0
+        queue, batch, rows, weight = self._queue, list[Call](), 0, 0
         shape: object = None
         while queue:
             call = queue[0]
             if call.outcome is not None:
                 queue.popleft()
-                self._queued_rows -= call.rows
+                self._ended_in_queue -= 1
                 continue
             if batch:
                 if rows + call.rows > max_rows:
@@ -229,11 +249,13 @@ class Endpoint:
             elif self._ragged:
                 shape = self._row_shape(call)
             queue.popleft()
-            self._queued_rows -= call.rows
+            call.settle = self._settle
+            weight += _weight(call)
             batch.append(call)
             rows += call.rows
             if not self.signature.batched:
                 break
+        self._queued_rows -= weight
         return batch
 
     def _row_shape(self, call: Call) -> tuple[tuple[int, ...], ...]:
@@ -242,10 +264,18 @@ class Endpoint:
     def _finish(self, calls: Sequence[Call], results: Sequence[Result], cost_us: float) -> None:
         self._cost.observe(sum(call.rows for call in calls) or 1, cost_us)
         for call, result in zip(calls, results, strict=True):
-            if isinstance(result, ModelyardError):
-                call.fail(result)
-            else:
-                call.answer(result)
+            try:
+                if isinstance(result, ModelyardError):
+                    call.fail(result)
+                else:
+                    call.answer(result)
+            except Exception:  # noqa: BLE001 - the others of the batch must get theirs
+                _log.exception("the end of call %s could not be told", call.id)
+
+
+def _weight(call: Call) -> int:
+    # Calls without rows take a place too: the queue must be bounded for them as well.
+    return call.rows or 1
 
 
 def end_late(call: Call) -> None:
