@@ -371,7 +371,7 @@ def test_a_sample_names_the_columns(package: Any) -> None:
 
 
 def test_a_kernel_that_crashes_takes_nobody_with_it(package: Any) -> None:
-    """A frame of length 0 divides by zero inside onnxruntime; the model is packaged all the same."""
+    """A frame of length 0 divides by zero inside onnxruntime; the model is packaged anyway."""
     step = numpy_helper.from_array(np.array(1, np.int64), "step")
     bundle = package(
         graph(
