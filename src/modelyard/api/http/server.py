@@ -99,7 +99,9 @@ class HttpServer:
 def bind(host: str, port: int) -> socket.socket:
     """A bound TCP socket; raises `Unavailable` saying what to do where it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # With its protocol named: asyncio switches Nagle's algorithm off only for sockets that say TCP,
+    # and with it on, the second of two pipelined answers comes 40 ms late.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
