@@ -9,6 +9,7 @@ import logging
 import zlib
 from typing import Any, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -29,6 +30,11 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 _LINGER_S: Final = 2.0
 """How long what a refused caller still sends is read and thrown away: closing at once would reset
 the connection and take the answer with it."""
+_HALF_CLOSED_S: Final = 1.0
+"""How long a caller who has shut down its side may still be waiting for its answers: one that has
+gone for good looks the same, and its calls must not hold a place for long."""
+_LEAST_BYTES_S: Final = 1000
+"""A body that comes more slowly than this on average is not worth waiting for."""
 _MAY_RETRY: Final = frozenset({"queue_full", "closing", "starting", "not_serving"})
 
 
@@ -157,6 +163,19 @@ class HealthCycle(InferenceCycle):
             self.refuse(Unavailable("not_ready", "not every deployed model answers; see the index"))
 
 
+class RefusalCycle(InferenceCycle):
+    """What cannot be read as a request: refused when its turn comes, and nothing comes after."""
+
+    def __init__(self, protocol: "InferenceProtocol", error: ModelyardError) -> None:
+        super().__init__(protocol, _NO_DOOR, {}, keep_alive=False)
+        self.more_body = False
+        self.error = error
+
+    def run(self) -> None:
+        """Say what is wrong."""
+        self.refuse(self.error)
+
+
 class InferenceProtocol(HttpToolsProtocol):
     """uvicorn's httptools protocol with a short way for inference and health paths."""
 
@@ -166,19 +185,38 @@ class InferenceProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.surroundings = surroundings
         self._inference: InferenceCycle | None = None
+        self._running: RequestResponseCycle | None = None
+        self._is_advancing = False
+        self._is_upgrade = False
         self._head_bytes = 0
         self._in_head = False
         self._is_refused = False
-        self.idle_since = self.loop.time()
+        self._unsent = 0
+        self.idle_since = self._begun_at = self.loop.time()
 
     # What arrives
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; a head that never ends is refused."""
+        """Feed the parser; what is no request, or has a head that never ends, is refused."""
         if self._is_refused:
             return
         self.idle_since = self.loop.time()
-        super().data_received(data)
+        while True:
+            try:
+                self.parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                if self.parser.get_method() == b"CONNECT":
+                    self._refuse_connection(Invalid("method_not_allowed", "this is no proxy"))
+                    return
+                # No other protocol is spoken here, and a caller who only offers one is answered in
+                # this. The parser takes what follows for that protocol's: read it all anew.
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            except httptools.HttpParserError as error:
+                self._refuse_connection(_bad_http(error))
+                return
         if self._in_head and self.parser is not None:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -193,11 +231,17 @@ class InferenceProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
         self._inference = None
         self._in_head = True
+        self._begun_at = self.idle_since
 
     def on_headers_complete(self) -> None:
         """Decide who answers."""
         self._in_head = False
         self._head_bytes = 0
+        self._is_upgrade = self.parser.should_upgrade()
+        if self._is_upgrade:
+            return
+        if not self.url.startswith(b"/"):
+            self.url = _origin_form(self.url)
         url = self.url
         path = url if b"?" not in url else url[: url.index(b"?")]
         method = self.parser.get_method()
@@ -238,6 +282,8 @@ class InferenceProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A whole request is here: run it, if it is its turn."""
+        if self._is_upgrade:
+            return
         cycle = self._inference
         if cycle is None:
             super().on_message_complete()
@@ -250,15 +296,28 @@ class InferenceProtocol(HttpToolsProtocol):
         elif not (self.pipeline and self._is_queued(cycle)):
             cycle.run()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The caller sends no more. What it has asked for in whole is answered all the same."""
+        latest = self.cycle
+        if self._is_refused or latest is None or latest.response_complete or latest.more_body:
+            return False
+        latest.keep_alive = False
+        self.loop.call_later(_HALF_CLOSED_S, self.transport.close)
+        return True
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller has gone: whatever is under way for it ends here."""
-        in_progress = [self.cycle, *(queued for queued, _ in self.pipeline)]
+        in_progress = [self._running, self.cycle, *(queued for queued, _ in self.pipeline)]
+        self.pipeline.clear()
         super().connection_lost(exc)
         for each in in_progress:
-            if isinstance(each, InferenceCycle):
-                each.disconnected = True
-                if each.call is not None:
-                    each.call.cancel()
+            if each is None:
+                continue
+            each.disconnected = True
+            if not isinstance(each, InferenceCycle):
+                each.message_event.set()
+            elif each.call is not None:
+                each.call.cancel()
 
     def pause_writing(self) -> None:
         """A caller who does not read its answers may not send more requests either."""
@@ -268,8 +327,7 @@ class InferenceProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """It reads again."""
         super().resume_writing()
-        if not self.pipeline:
-            self.flow.resume_reading()
+        self.on_response_complete()
 
     # What is written
 
@@ -311,14 +369,37 @@ class InferenceProtocol(HttpToolsProtocol):
         cycle.response_complete = True
         self.idle_since = self.loop.time()
         if not cycle.keep_alive:
-            if cycle.more_body:
+            if cycle.more_body or self._is_refused:
                 self.loop.call_later(_LINGER_S, self.transport.close)
             else:
                 self.transport.close()
-        elif self.pipeline:
+        elif self.pipeline or self.flow.read_paused:
             self.on_response_complete()
-        elif self.flow.read_paused:
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, unless answers wait to be read.
+
+        A loop, not a recursion: the next may be answered on the spot, and so may a thousand more.
+        """
+        if self._is_advancing:
+            return
+        self._is_advancing = True
+        self.idle_since = self.loop.time()
+        try:
+            while self.pipeline and self._may_go_on():
+                self._start_asgi_task(*self.pipeline.pop())
+        finally:
+            self._is_advancing = False
+        if not self.flow.write_paused and not self.transport.is_closing():
             self.flow.resume_reading()
+
+    def _may_go_on(self) -> bool:
+        running = self._running
+        return (
+            (running is None or running.response_complete)
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+        )
 
     # How requests begin
 
@@ -333,6 +414,7 @@ class InferenceProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
         else:
+            self._running = cycle
             self._invite(cycle)
 
     def _invite(self, cycle: InferenceCycle) -> None:
@@ -344,6 +426,8 @@ class InferenceProtocol(HttpToolsProtocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        self._begun_at = self.idle_since
         if not isinstance(cycle, InferenceCycle):
             super()._start_asgi_task(cycle, app)
         elif cycle.more_body:
@@ -351,7 +435,7 @@ class InferenceProtocol(HttpToolsProtocol):
         else:
             cycle.run()
 
-    def _is_queued(self, cycle: InferenceCycle) -> bool:
+    def _is_queued(self, cycle: RequestResponseCycle) -> bool:
         return any(queued is cycle for queued, _ in self.pipeline)
 
     def _refuse_body(self, cycle: InferenceCycle) -> None:
@@ -362,21 +446,84 @@ class InferenceProtocol(HttpToolsProtocol):
         )
 
     def _refuse_connection(self, error: ModelyardError) -> None:
+        """Answer what came before it on this connection, then refuse, and close."""
         self._is_refused = True
-        self.transport.write(self._error_bytes(error, close=True))
-        self.loop.call_later(_LINGER_S, self.transport.close)
+        self._in_head = False
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body and not cycle.response_complete:
+            # It is inside this request's body that the bytes went wrong.
+            cycle.disconnected = cycle.response_complete = True
+            if self._is_queued(cycle):
+                self.pipeline.popleft()
+                self.cycle = self.pipeline[0][0] if self.pipeline else self._running  # type: ignore[assignment]
+            elif not isinstance(cycle, InferenceCycle):
+                cycle.message_event.set()
+        refusal = RefusalCycle(self, error)
+        self._begin(refusal)
+        if self._running is refusal:
+            refusal.run()
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [
+            b"%b %b HTTP/%b"
+            % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        ]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b",".join(
+                    token for token in value.split(b",") if token.strip().lower() != b"upgrade"
+                )
+            if name != b"upgrade" and value:
+                lines.append(b"%b: %b" % (name, value))
+        return b"\r\n".join((*lines, b"", b""))
 
     # Ends
 
     def close_if_idle(self, now: float, *, keep_alive_s: float, head_s: float) -> None:
         """Close a connection that has been silent too long, between requests or inside one."""
-        cycle = self.cycle
-        is_waiting = cycle is not None and not cycle.response_complete and not cycle.more_body
-        if is_waiting or self.transport is None or self.transport.is_closing():
+        if self.flow.write_paused or self.transport.is_closing():
+            self._abort_if_unread(now, keep_alive_s)
+            return
+        cycle, running = self.cycle, self._running
+        if running is not None and not running.response_complete and not running.more_body:
             return
         in_request = self._in_head or (cycle is not None and not cycle.response_complete)
-        if now - self.idle_since > (head_s if in_request else keep_alive_s):
+        is_silent = now - self.idle_since > (head_s if in_request else keep_alive_s)
+        if is_silent or (in_request and self._is_dawdling(now, head_s)):
             self.transport.close()
+
+    def _is_dawdling(self, now: float, head_s: float) -> bool:
+        """Whether a request comes so slowly that it is no request but an attack."""
+        cycle = self._inference
+        received = 0 if self._in_head or cycle is None else len(cycle.content)
+        return now - self._begun_at > head_s + received / _LEAST_BYTES_S
+
+    def _abort_if_unread(self, now: float, patience_s: float) -> None:
+        # Closing in good order would wait for a caller that may never read.
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self.idle_since = now
+        self._unsent = unsent
+        if now - self.idle_since > patience_s:
+            self.transport.abort()
+
+
+def _bad_http(error: httptools.HttpParserError) -> Invalid:
+    why = error.__context__
+    if isinstance(error, httptools.HttpParserCallbackError) and not isinstance(
+        why, UnicodeDecodeError | httptools.HttpParserInvalidURLError
+    ):
+        _log.error("a request could not be taken in", exc_info=error)
+        return Invalid("bad_http", "this request cannot be taken in")
+    said = "its path is no URL" if why is not None else str(error)
+    return Invalid("bad_http", f"this is no HTTP/1.1 request: {said:.200}")
+
+
+def _origin_form(url: bytes) -> bytes:
+    """The path and query of a URL that names the host too, as callers of a proxy send it."""
+    parsed = httptools.parse_url(url)
+    path = parsed.path or b"/"
+    return path + b"?" + parsed.query if parsed.query else path
 
 
 def _header_lines(headers: list[tuple[bytes, bytes]]) -> bytes:

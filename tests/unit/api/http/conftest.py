@@ -78,6 +78,7 @@ class Wire:
     def __init__(self, url: str) -> None:
         host, port = url.removeprefix("http://").split(":")
         self._socket = socket.create_connection((host, int(port)), timeout=10)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = b""
 
     def send(self, data: bytes) -> None:
@@ -101,6 +102,14 @@ class Wire:
         if not piece:
             raise EOFError
         self._received += piece
+
+    def ends(self) -> bool:
+        """Whether nothing more comes before the server closes."""
+        return not self._received and not self._socket.recv(1)
+
+    def shut(self) -> None:
+        """Send no more, but go on reading."""
+        self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self._socket.close()
