@@ -193,3 +193,30 @@ def test_another_page_runs(page: Path, tmp_path: Path) -> None:
     """Every block of any other page runs in a fresh folder."""
     if any(block.language in _RUN for block in blocks(page)):
         _checkout(tmp_path / "checkout").type(page)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("```bash\necho one\n```\n\n```text\ntwo\n```\n", "does not print 'two'"),
+        ("```bash\necho one\nfalse\necho two\n```\n", "page.md:1 ended with 1"),
+        ("```bash\ntrue\n```\n\n```python\nraise SystemExit(3)\n```\n", "page.md:5 ended with 3"),
+    ],
+)
+def test_a_wrong_page_is_noticed(tmp_path: Path, text: str, wrong: str) -> None:
+    """A page that fails, or prints something else than it shows, fails its test with the line."""
+    page = tmp_path / "page.md"
+    page.write_text(text, "utf-8")
+    with pytest.raises((AssertionError, pytest.fail.Exception), match=re.escape(wrong)):
+        _checkout(tmp_path / "checkout").type(page)
+
+
+def test_a_page_carries_its_shell_along(tmp_path: Path) -> None:
+    """Exports and files of one block are there in the next, and `…` stands for anything."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```bash\nexport WHO=me\n```\n\n```toml a.toml\nkey = 8080\n```\n\n"
+        '```bash\necho "it is $WHO"\ncat a.toml\n```\n\n```text\nit …me\nkey = …\n```\n',
+        "utf-8",
+    )
+    _checkout(tmp_path / "checkout").type(page)
