@@ -6,8 +6,9 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from modelyard import __version__
 from modelyard.core.config import Config
@@ -17,6 +18,8 @@ from modelyard.core.ports import Gate
 from modelyard.registry.blobs import LocalBlobStore
 from modelyard.registry.registry import Registry
 from modelyard.serving.endpoint import Endpoint
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
@@ -137,8 +140,9 @@ class Server:
         """Accept no more, finish what was accepted, settle, close."""
         self.exchange.drain()
         grace_s = self._config.drain_s
-        await self._node.stop()
-        await asyncio.gather(self._http.stop(grace_s), self._grpc.stop(grace_s))
+        await asyncio.gather(
+            self._node.stop(grace_s), self._http.stop(grace_s), self._grpc.stop(grace_s)
+        )
         self.exchange.close()
 
 
@@ -150,12 +154,29 @@ async def serve_until_signalled(config: Config, on_started: Callable[[Addresses]
         loop.add_signal_handler(number, stopping.set)
     with open_registry(config) as registry:
         server = Server(config, registry)
-        on_started(await server.start())
+        addresses = await _unless(stopping, server.start())
+        if addresses is None:
+            return
+        on_started(addresses)
         # What a start leaves behind stays: the collector need not walk over it again and again.
         gc.collect()
         gc.freeze()
         await stopping.wait()
         await server.stop()
+
+
+async def _unless(stopping: asyncio.Event, starting: Coroutine[Any, Any, _T]) -> _T | None:
+    """What `starting` gives, or None when a signal came first: a load may take for ever."""
+    task = asyncio.ensure_future(starting)
+    signalled = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait({task, signalled}, return_when=asyncio.FIRST_COMPLETED)
+    signalled.cancel()
+    if not task.done():
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return None
+    return task.result()
 
 
 def run_server(config: Config, on_started: Callable[[Addresses], None]) -> None:

@@ -68,6 +68,7 @@ class Node:
         self._poll_s = poll_s
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._ended = asyncio.Event()
         self._seen = -1
         self._retry_s: dict[tuple[str, int], float] = {}
         self._retry_at = float("inf")
@@ -84,20 +85,33 @@ class Node:
                 synced.set_result(None)
 
         def follow() -> None:
-            self._step(loop)
-            self._on_loop(loop, done)
-            while not self._stop.wait(self._poll_s):
+            try:
                 self._step(loop)
+                self._on_loop(loop, done)
+                while not self._stop.wait(self._poll_s):
+                    self._step(loop)
+                loop.call_soon_threadsafe(self._ended.set)
+            except RuntimeError:
+                # A stopping server waits only so long for a load, and then closes the loop.
+                if not loop.is_closed():
+                    raise
 
         self._thread = threading.Thread(target=follow, name="modelyard node", daemon=True)
         self._thread.start()
         await synced
 
-    async def stop(self) -> None:
-        """Follow no more; returns when the thread has ended."""
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Follow no more; returns when the thread has ended, or after `grace_s` seconds.
+
+        A load cannot be interrupted: one that hangs must not keep a server from stopping.
+        """
         self._stop.set()
-        if self._thread is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        if self._thread is None:
+            return
+        try:
+            await asyncio.wait_for(self._ended.wait(), grace_s)
+        except TimeoutError:
+            _log.warning("a version is still being loaded; stopping without it")
 
     def _step(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -134,13 +148,18 @@ class Node:
     def _load(self, loop: asyncio.AbstractEventLoop, model: str, version: int) -> None:
         try:
             endpoint = self._open_endpoint(model, version)
-        except Exception as error:  # noqa: BLE001 - loading runs other people's code
+        except BaseException as error:  # noqa: BLE001 - loading runs other people's code
+            if self._stop.is_set():
+                return
             reason = error.message if isinstance(error, ModelyardError) else repr(error)
             _log.error("%s:%d cannot be served: %s", model, version, reason)
             self._plan_retry(model, version)
             self._on_loop(
                 loop, lambda: self._exchange.report_failure(model, version, f"{reason:.500}")
             )
+            return
+        if self._stop.is_set():
+            endpoint.retire()
             return
         self._forget(model)
         self._on_loop(loop, lambda: self._exchange.install(endpoint))

@@ -191,3 +191,74 @@ def test_a_swap_loses_no_call() -> None:
         await asyncio.wait_for(until(lambda: exchange.closing == 0), 20)
 
     asyncio.run(go())
+
+
+def test_a_load_that_panics_is_reported() -> None:
+    """Code that raises no Exception while a version is loaded does not end the following."""
+    registry = Registry(Route("a", 1))
+
+    def open_endpoint(model: str, version: int) -> Endpoint:
+        if version == 1:
+            raise SystemExit("the model's own code gave up")
+        return opener(set())(model, version)
+
+    async def go() -> None:
+        exchange = LocalExchange()
+        node = Node(registry, open_endpoint, exchange, poll_s=0.01)
+        await asyncio.wait_for(node.start(), 20)
+        with pytest.raises(Unavailable, match="gave up"):
+            exchange.find("a")
+        registry.change(Route("a", 2))
+        await asyncio.wait_for(until(lambda: exchange.serving() == {"a": 2}), 20)
+        await node.stop()
+
+    asyncio.run(go())
+
+
+def test_a_runtime_that_cannot_be_closed_does_not_end_the_following() -> None:
+    """A swap whose old version fails to close is a swap all the same, and so is the next."""
+    registry = Registry(Route("a", 1))
+
+    def open_endpoint(model: str, version: int) -> Endpoint:
+        runtime = FunctionRuntime(SIGNATURE, lambda inputs: {"y": inputs["x"]})
+
+        def close() -> None:
+            raise RuntimeError("the device is busy")
+
+        runtime.close = close  # type: ignore[method-assign]
+        return endpoint_of(runtime, model=model, version=version)
+
+    async def go() -> None:
+        exchange = LocalExchange()
+        node = Node(registry, open_endpoint, exchange, poll_s=0.01)
+        await node.start()
+        for version in (2, 3):
+            registry.change(Route("a", version))
+            await asyncio.wait_for(until(lambda: exchange.serving() == {"a": version}), 20)  # noqa: B023
+        await node.stop()
+
+    asyncio.run(go())
+
+
+def test_a_load_that_hangs_does_not_keep_a_node_from_stopping() -> None:
+    """A stopping node waits as long as it is told to, and what loads too late is closed."""
+    entered, go_on = threading.Event(), threading.Event()
+    runtime = FunctionRuntime(SIGNATURE, lambda inputs: {"y": inputs["x"]})
+
+    def hang(model: str, version: int) -> Endpoint:
+        entered.set()
+        assert go_on.wait(20)
+        return endpoint_of(runtime, model=model, version=version)
+
+    async def go() -> None:
+        exchange = LocalExchange()
+        node = Node(Registry(Route("a", 1)), hang, exchange, poll_s=0.01)
+        starting = asyncio.create_task(node.start())
+        assert await asyncio.to_thread(entered.wait, 20)
+        await asyncio.wait_for(node.stop(0.01), 20)
+        starting.cancel()
+        go_on.set()
+        await asyncio.wait_for(until(lambda: runtime.is_closed), 20)
+        assert exchange.serving() == {}
+
+    asyncio.run(go())

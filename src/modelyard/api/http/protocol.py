@@ -479,6 +479,16 @@ class InferenceProtocol(HttpToolsProtocol):
 
     # Ends
 
+    def give_up(self) -> None:
+        """The server waits no longer: say so to whoever still waits for an answer, and close."""
+        cycle = self._running
+        if isinstance(cycle, InferenceCycle) and cycle.call is not None:
+            cycle.keep_alive = False
+            cycle.call.fail(
+                Unavailable("closing", "the server stops, and the model has not answered in time")
+            )
+        self.transport.close()
+
     def close_if_idle(self, now: float, *, keep_alive_s: float, head_s: float) -> None:
         """Close a connection that has been silent too long, between requests or inside one."""
         if self.flow.write_paused or self.transport.is_closing():

@@ -53,6 +53,7 @@ class HttpServer:
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="warning",
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -84,6 +85,11 @@ class HttpServer:
         self._sweeping.cancel()
         await self._ticking
         await self._server.shutdown(sockets=self._sockets)
+        for connection in list(self._server.server_state.connections):
+            if isinstance(connection, InferenceProtocol):
+                connection.give_up()
+        # What was written to them goes out at the end of the loop's turn.
+        await asyncio.sleep(0)
 
     async def _sweep(self) -> None:
         """Close what is silent: one look a second at all connections, not a timer for each."""
