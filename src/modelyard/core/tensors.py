@@ -17,6 +17,7 @@ from modelyard.core.errors import Invalid
 _LENGTH = struct.Struct("<I")
 _MAX_AXES = 32
 _MAX_EMPTY = 2**48
+_MAX_LENGTH = 2**63
 
 
 def check_shape(shape: object, field: str) -> tuple[int, ...]:
@@ -24,7 +25,7 @@ def check_shape(shape: object, field: str) -> tuple[int, ...]:
     if not isinstance(shape, list | tuple):
         raise _bad_shape(field)
     for length in shape:
-        if type(length) is not int or length < 0:
+        if type(length) is not int or not 0 <= length < _MAX_LENGTH:
             raise _bad_shape(field)
     # Data bounds every other shape; an empty one may claim axes that numpy cannot hold.
     if len(shape) > _MAX_AXES or (
@@ -180,7 +181,12 @@ def _with_missing(array: Array, datatype: Datatype, field: str, flags_are_number
         if value is None:
             values[index] = np.nan
         elif type(value) in types:
-            values[index] = value
+            try:
+                values[index] = value
+            except OverflowError:
+                raise Invalid(
+                    "out_of_range", f"'{field}' holds a value too large for {datatype}", field=field
+                ) from None
         else:
             raise Invalid(
                 "wrong_datatype",

@@ -122,3 +122,19 @@ def test_a_shape_is_a_list_of_lengths(shape: object) -> None:
     """Anything but a list of whole, non-negative numbers is no shape."""
     with pytest.raises(Invalid, match="shape"):
         check_shape(shape, "x")
+
+
+@pytest.mark.parametrize("datatype", [Datatype.FP16, Datatype.FP32, Datatype.FP64])
+@pytest.mark.parametrize("data", [[10**400], [None, 10**400], [10**400, 1.5], [[10**400]]])
+def test_an_integer_beyond_every_float_is_refused(datatype: Datatype, data: list[object]) -> None:
+    """JSON integers have no end; one that no float can hold is the caller's error."""
+    with pytest.raises(Invalid):
+        from_list(datatype, (len(data),), data, "x")
+
+
+@pytest.mark.parametrize("length", [2**63, 10**4000])
+def test_a_length_beyond_every_memory_is_refused(length: int) -> None:
+    """An axis longer than any address is refused before anybody multiplies or prints it."""
+    with pytest.raises(Invalid) as caught:
+        check_shape([length] * 30, "x")
+    assert caught.value.code == "bad_shape"

@@ -13,7 +13,11 @@ def read_lenient(body: bytes, error: Exception) -> Any:
     """
     if b"NaN" in body or b"Infinity" in body:
         try:
-            return json.loads(body)
+            content = json.loads(body)
+            if b"\\u" in body:
+                # Half of a surrogate pair is no text, and could be written into no answer.
+                json.dumps(content, ensure_ascii=False).encode()
+            return content
         except (ValueError, RecursionError):
             pass
     raise Invalid("not_json", f"the body is not JSON: {error}") from None

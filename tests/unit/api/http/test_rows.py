@@ -116,3 +116,19 @@ def test_what_is_wrong_is_named(
 def test_tensors_that_do_not_fit_are_refused(server: Serving, body: object) -> None:
     """Nested numbers of another shape are a 400."""
     assert post(server, "/v1/models/vector:predict", body).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/predict/people", "/v2/models/people/infer"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"age": 1, "income": NaN, "city": "\\udfff"}]',
+        b'{"inputs": [{"name": "\\ud800", "datatype": "FP32", "shape": [1], "data": [NaN]}]}',
+        b'{"id": "\\ud800", "inputs": [], "parameters": {"a": NaN}}',
+    ],
+)
+def test_half_a_surrogate_is_no_json(server: Serving, path: str, body: bytes) -> None:
+    """A NaN makes a body be read leniently, but not so leniently that no answer can be written."""
+    response = httpx.post(server.url + path, content=body)
+    assert response.status_code == 400
+    assert response.json()["code"] in ("not_json", "bad_request")
