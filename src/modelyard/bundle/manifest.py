@@ -1,7 +1,7 @@
 """`bundle.json`: what a bundle is, where it came from, how good it is, and every byte's digest."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, Literal
@@ -25,12 +25,7 @@ class Format(StrEnum):
     LIGHTGBM = "lightgbm"
 
 
-class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A part of a manifest. What has its default value is not written, so that a field added later
-    leaves the bytes, and so the digest, of every bundle before it as they were."""
-
-
-class FileEntry(_Record, frozen=True):
+class FileEntry(msgspec.Struct, frozen=True):
     """One file: its POSIX path inside the bundle, sha256 (hex), size in bytes, media type."""
 
     path: str
@@ -39,21 +34,21 @@ class FileEntry(_Record, frozen=True):
     media_type: str
 
 
-class Framework(_Record, frozen=True):
+class Framework(msgspec.Struct, frozen=True):
     """What the model was made with: `sklearn 1.9.1`."""
 
     name: str
     version: str
 
 
-class Serving(_Record, frozen=True):
+class Serving(msgspec.Struct, frozen=True):
     """Which file answers calls, and in which format."""
 
     format: Format
     path: str
 
 
-class Conversion(_Record, frozen=True):
+class Conversion(msgspec.Struct, frozen=True):
     """What became of the attempt to serve the model in a faster, safer format.
 
     `verdict`: `equal` (proven on `rows` rows: no label differs, no number by more than
@@ -70,7 +65,7 @@ class Conversion(_Record, frozen=True):
     tolerance: float = 0.0
 
 
-class Dataset(_Record, frozen=True):
+class Dataset(msgspec.Struct, frozen=True):
     """A table that was used: its name, where it came from, and the digest of its content."""
 
     name: str
@@ -80,21 +75,21 @@ class Dataset(_Record, frozen=True):
     columns: int
 
 
-class SourceCommit(_Record, frozen=True):
+class SourceCommit(msgspec.Struct, frozen=True):
     """The git commit of the folder that training ran in, and whether it had changes of its own."""
 
     commit: str
     dirty: bool
 
 
-class Parent(_Record, frozen=True):
+class Parent(msgspec.Struct, frozen=True):
     """A bundle that this one was made of, and how."""
 
     digest: str
     how: str
 
 
-class Lineage(_Record, frozen=True, kw_only=True):
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     """Where the bundle came from, completely enough to make it again."""
 
     parents: tuple[Parent, ...] = ()
@@ -107,14 +102,14 @@ class Lineage(_Record, frozen=True, kw_only=True):
     python: str = ""
 
 
-class Confusion(_Record, frozen=True):
+class Confusion(msgspec.Struct, frozen=True):
     """A confusion matrix: `matrix[i][j]` rows of class `labels[i]` were called `labels[j]`."""
 
     labels: tuple[str, ...]
     matrix: tuple[tuple[int, ...], ...]
 
 
-class Score(_Record, frozen=True, kw_only=True):
+class Score(msgspec.Struct, frozen=True, kw_only=True):
     """How the model did on one part of the data (`train`, `validation`, `test`)."""
 
     dataset: str
@@ -123,7 +118,7 @@ class Score(_Record, frozen=True, kw_only=True):
     confusion: Confusion | None = None
 
 
-class Threshold(_Record, frozen=True, kw_only=True):
+class Threshold(msgspec.Struct, frozen=True, kw_only=True):
     """One condition of the gate, the value it was held against, and whether it was met."""
 
     metric: str
@@ -134,7 +129,7 @@ class Threshold(_Record, frozen=True, kw_only=True):
     maximum: float | None = None
 
 
-class Evaluation(_Record, frozen=True, kw_only=True):
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """Scores, the gate's conditions and its verdict. `plots` are paths inside the bundle."""
 
     scores: tuple[Score, ...] = ()
@@ -143,7 +138,7 @@ class Evaluation(_Record, frozen=True, kw_only=True):
     plots: tuple[str, ...] = ()
 
 
-class Card(_Record, frozen=True, kw_only=True):
+class Card(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader must know before using the model."""
 
     intended_use: str = ""
@@ -152,7 +147,7 @@ class Card(_Record, frozen=True, kw_only=True):
     contacts: tuple[str, ...] = ()
 
 
-class Manifest(_Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The content of `bundle.json`. `samples` is the path of the sample file, if there is one."""
 
     schema: Literal["modelyard.bundle/1"] = SCHEMA
@@ -170,11 +165,12 @@ class Manifest(_Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     card: Card = Card()
 
     def encode(self) -> bytes:
-        """The canonical bytes; their sha256 is the bundle's digest."""
-        content = msgspec.to_builtins(self)
-        content["schema"] = self.schema
-        content["signature"] = _without_defaults(self.signature)
-        return canonical_json(content)
+        """The canonical bytes; their sha256 is the bundle's digest.
+
+        What has its default value is not written, so that a field added later leaves the bytes,
+        and so the digest, of every bundle before it as they were.
+        """
+        return canonical_json({"schema": self.schema, **_without_defaults(self)})
 
     @property
     def digest(self) -> str:
@@ -207,17 +203,46 @@ class Manifest(_Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
 _DECODER = msgspec.json.Decoder(Manifest)
 
 
-def _without_defaults(value: object) -> object:
-    """A dataclass of the core as plain values, without fields that have their default."""
-    if isinstance(value, tuple):
-        return [_without_defaults(each) for each in value]
-    if not dataclasses.is_dataclass(value):
-        return value
+def _without_defaults(record: object) -> dict[str, Any]:
+    """A struct or dataclass as plain values, without fields that equal their default.
+
+    msgspec's own `omit_defaults` compares by identity: an equal number from elsewhere is written,
+    and one value would have two spellings.
+    """
     return {
-        field.name: _without_defaults(getattr(value, field.name))
-        for field in dataclasses.fields(value)
-        if getattr(value, field.name) != field.default
+        name: _plain(value)
+        for name, value, default in _fields(record)
+        if default is _NO_DEFAULT or value != default
     }
+
+
+_NO_DEFAULT: Final = object()
+
+
+def _fields(record: object) -> Iterator[tuple[str, object, object]]:
+    if isinstance(record, msgspec.Struct):
+        for struct_field in msgspec.structs.fields(record):
+            default = struct_field.default
+            if (
+                default is msgspec.NODEFAULT
+                and struct_field.default_factory is not msgspec.NODEFAULT
+            ):
+                default = struct_field.default_factory()
+            elif default is msgspec.NODEFAULT:
+                default = _NO_DEFAULT
+            yield struct_field.name, getattr(record, struct_field.name), default
+    elif dataclasses.is_dataclass(record):
+        for field in dataclasses.fields(record):
+            default = _NO_DEFAULT if field.default is dataclasses.MISSING else field.default
+            yield field.name, getattr(record, field.name), default
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if isinstance(value, msgspec.Struct) or dataclasses.is_dataclass(value):
+        return _without_defaults(value)
+    return value
 
 
 def check_paths(paths: Iterable[str]) -> None:

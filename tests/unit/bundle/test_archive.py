@@ -95,7 +95,7 @@ def test_archives_are_written_as_they_always_were(tmp_path: Path) -> None:
     manifest = msgspec.structs.replace(bundle.manifest, created="2026-01-01T00:00:00.000+00:00")
     export_bundle(Bundle(manifest, bundle.files), tmp_path / "churn.tar")
     digest = hashlib.sha256((tmp_path / "churn.tar").read_bytes()).hexdigest()
-    assert digest == "13c273d0d898be68e4f418240b4a256f5351bd9cfcaacad87b797c6af6ab8973"
+    assert digest == "c4fe0a87c9a474caea8ef83e0b7e2b01faf5de3cefe3e0a71985591210920d0c"
 
 
 def test_the_archive_is_an_oci_layout(bundle: Bundle, archive: bytes) -> None:
