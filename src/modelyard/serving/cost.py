@@ -9,6 +9,8 @@ _TRUSTED: Final = 2.0
 """From how much weight on the estimate is trusted enough to call an observation a surprise."""
 _SURPRISE: Final = 4.0
 _LEAST_SURPRISE_US: Final = 100.0
+_BLOCKED_US: Final = 100_000.0
+"""From here on it was no time slice of somebody else's: the model itself blocks."""
 
 
 class BatchCost:
@@ -34,9 +36,10 @@ class BatchCost:
 
         One that took far longer than expected was most likely interrupted: it counts as four
         times the estimate, so that one bad time slice changes little and a model that has really
-        become slow is still found out within a few batches.
+        become slow is still found out within a few batches. One that took as long as no time slice
+        lasts counts in full: in line, each such batch holds up everybody, health checks included.
         """
-        if self._weight >= _TRUSTED:
+        if self._weight >= _TRUSTED and us < _BLOCKED_US:
             us = min(us, max(_SURPRISE * self.estimate_us(rows), _LEAST_SURPRISE_US))
         self._weight = self._weight * _MEMORY + 1.0
         self._rows = self._rows * _MEMORY + rows

@@ -57,3 +57,12 @@ def test_an_estimate_is_never_negative(observed: list[tuple[int, float]]) -> Non
     for rows, us in observed:
         cost.observe(rows, us)
     assert all(value >= 0 for value in cost.line())
+
+
+def test_one_batch_that_blocks_is_enough() -> None:
+    """A cheap model that hangs once does not get the chance to hold the loop a second time."""
+    cost = BatchCost()
+    for _ in range(1000):
+        cost.observe(1, 10)
+    cost.observe(1, 1_000_000)
+    assert cost.rows_within(300) == 0
