@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -110,18 +110,19 @@ def _handler(request: type[Message], answer: Callable[..., Awaitable[Message]]) 
         try:
             return (await answer(_parse(request, data), context)).SerializeToString()
         except ModelyardError as error:
-            await _refuse(context, error)
+            refusal = error
         except Exception:  # noqa: BLE001 - whatever it is, the caller learns nothing but its number
             reference = os.urandom(8).hex()
             _log.exception("gRPC call %s failed", reference)
-            await _refuse(context, Internal("internal", _FAILED.format(reference)))
+            refusal = Internal("internal", _FAILED.format(reference))
+        # gRPC keeps what abort raises, with its frames, until the garbage collector comes by: the
+        # request and its tensors must not hang on it.
+        del data
+        refusal.__traceback__ = refusal.__context__ = None
+        await context.abort(STATUSES[refusal.kind], details(refusal), trailers(refusal))
+        raise AssertionError("abort always raises")
 
     return handle
-
-
-async def _refuse(context: Any, error: ModelyardError) -> NoReturn:
-    await context.abort(STATUSES[error.kind], details(error), trailers(error))
-    raise AssertionError("abort always raises")
 
 
 def _parse(request: type[Message], data: bytes) -> Message:

@@ -1,6 +1,7 @@
 """The gRPC server on a real socket, spoken to in the protocol's own messages."""
 
 import asyncio
+import gc
 import logging
 import threading
 import time
@@ -467,3 +468,26 @@ def test_rpcs_that_we_lack_are_unimplemented(channel: grpc.Channel) -> None:
     """An RPC of the published service that is not here says so."""
     error, _ = _error(channel.unary_unary(f"/{messages.SERVICE}/TraceSetting"), b"")
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_refused_request_is_not_kept(infer: Infer) -> None:
+    """gRPC keeps a refusal until the garbage collector comes by, but not the request with it."""
+    request = _raw("nothing", x=np.zeros((1, 2), np.float32))
+
+    def refuse() -> None:
+        with pytest.raises(grpc.RpcError):
+            infer(request, timeout=10)
+
+    def kept() -> int:
+        return sum(isinstance(each, ModelInferRequest) for each in gc.get_objects())
+
+    refuse()
+    gc.collect()
+    before = kept()
+    gc.disable()
+    try:
+        for _ in range(20):
+            refuse()
+        assert kept() <= before + 2
+    finally:
+        gc.enable()
