@@ -1,6 +1,7 @@
 """Runtimes and callers that break their promises: every call still ends, and the server lives."""
 
 import asyncio
+import contextlib
 import gc
 import threading
 import time
@@ -9,10 +10,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from modelyard.core.call import Call, Outcome
 from modelyard.core.datatypes import Datatype
-from modelyard.core.errors import Invalid
+from modelyard.core.errors import Invalid, ModelyardError
 from modelyard.core.ports import Arrays
 from modelyard.core.signature import Signature, TensorSpec
 from modelyard.gateway.open_gate import OpenGate
@@ -256,3 +259,60 @@ def test_a_refusal_leaves_no_cycle() -> None:
             gc.enable()
 
     assert asyncio.run(go()) < 20
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("ask"), st.sampled_from([0, 1, 2, 5, 13])),
+        st.tuples(st.just("late"), st.sampled_from([-1, 0, 10**12])),
+        st.tuples(st.just("cancel"), st.integers(0, 30)),
+        st.tuples(st.just("turn"), st.just(0)),
+        st.tuples(st.just("retire"), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize("cost_us", [1.0, 1e6], ids=["in line", "in a lane"])
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_every_admitted_call_is_settled_and_told_once(
+    cost_us: float, steps: list[tuple[str, int]]
+) -> None:
+    """In whatever order calls come, fail, are cancelled, run late or meet a closing endpoint."""
+
+    def fail_on_thirteen(inputs: Arrays) -> Arrays:
+        if len(inputs["x"]) % 13 == 0 and len(inputs["x"]):
+            raise Panic
+        return double(inputs)
+
+    async def go() -> None:
+        gate, told, accepted = OpenGate(), list[Call](), list[Call]()
+        closed: list[bool] = []
+        runtime = FunctionRuntime(ROWS, fail_on_thirteen)
+        endpoint = endpoint_of(runtime, cost_us=cost_us, gate=gate, limits=LANE)
+        for step, number in steps:
+            if step in ("ask", "late"):
+                rows = number if step == "ask" else 1
+                deadline_ns = time.monotonic_ns() + number if step == "late" else None
+                call = a_call(told.append, np.zeros((rows, 1), np.float32), deadline_ns)
+                with contextlib.suppress(ModelyardError):
+                    endpoint.accept(call)
+                    accepted.append(call)
+            elif step == "cancel" and accepted:
+                accepted[number % len(accepted)].cancel()
+            elif step == "turn":
+                await asyncio.sleep(0)
+            elif step == "retire" and not closed:
+                closed.append(False)
+                endpoint.retire(lambda: closed.append(True))
+        async with asyncio.timeout(20):
+            while endpoint.open_calls or (closed and not closed[-1]):
+                await asyncio.sleep(0)
+        assert gate.admitted == len(accepted) == gate.settled.total()
+        assert sorted(map(id, told)) == sorted(map(id, accepted))
+        assert runtime.is_closed == bool(closed)
+        # Whatever was cancelled or late has given its place back.
+        assert endpoint._queued_rows == 0
+
+    asyncio.run(go())
