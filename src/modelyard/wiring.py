@@ -8,11 +8,13 @@ import os
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from modelyard import __version__
+from modelyard.bundle.draft import Draft
 from modelyard.core.config import Config
-from modelyard.core.errors import Unavailable
+from modelyard.core.errors import Conflict, Unavailable
 from modelyard.core.names import Reference
 from modelyard.core.ports import Gate
 from modelyard.registry.blobs import LocalBlobStore
@@ -22,6 +24,7 @@ from modelyard.serving.endpoint import Endpoint
 _T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
+_OWNER_FILE: Final = "registry.id"
 
 
 def blob_store(config: Config) -> LocalBlobStore:
@@ -39,7 +42,30 @@ def open_registry(config: Config) -> Registry:
             f"the home {config.home} cannot be used ({error.strerror}); give another with --home",
             field="home",
         ) from None
-    return Registry.open(config.registry_url, blob_store(config))
+    registry = Registry.open(config.registry_url, blob_store(config))
+    try:
+        _check_owner(config.home, registry.identity())
+    except BaseException:
+        registry.close()
+        raise
+    return registry
+
+
+def _check_owner(home: Path, identity: str) -> None:
+    """Refuse a home whose blobs belong to another registry: a repair would collect them all."""
+    file = home / _OWNER_FILE
+    if not file.exists():
+        with Draft(home) as draft:
+            draft.file.write(identity.encode())
+            draft.publish(file)
+    owner = file.read_text("utf-8").strip()
+    if owner != identity:
+        raise Conflict(
+            "foreign_home",
+            f"the bundles in {home} belong to another registry than database_url names; "
+            "use the one that made them, or another home",
+            field="database_url",
+        )
 
 
 def endpoint_opener(

@@ -42,6 +42,7 @@ def predict(
 
     Answers go to stdout, one a row, in the order of the rows.
     """
+    from modelyard.api.http.plain import plain_list
     from modelyard.cli.answers import writer
     from modelyard.cli.rows import open_input, read_chunks
     from modelyard.core.table import predictions
@@ -57,7 +58,7 @@ def predict(
         for chunk in read_chunks(file, rows, answering.signature.columns, input_format):
             with _numbered(start):
                 outputs = answering.run(_tensors(answering.signature, chunk))
-            sys.stdout.write(write(predictions(answering.signature, outputs)))
+            sys.stdout.write(write(predictions(answering.signature, outputs, plain_list)))
             start += len(chunk)
 
 

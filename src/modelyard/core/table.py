@@ -1,8 +1,11 @@
 """Tables to tensors and back: rows or columns by name, as every plain contract sends them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import Any
+
+import numpy as np
 
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid
@@ -151,34 +154,39 @@ class Predictions:
     probabilities: list[dict[str, float]] | None = None
 
 
-def predictions(signature: Signature, outputs: Mapping[str, Array]) -> Predictions:
+def predictions(
+    signature: Signature,
+    outputs: Mapping[str, Array],
+    listed: Callable[[Array], list[Any]] = np.ndarray.tolist,
+) -> Predictions:
     """What a caller who sent rows wants back: labels or numbers, not tensors.
 
     The value of a row is the model's label or prediction; where the model has other outputs, an
-    object of all of them by name, or the bare values where it has only one.
+    object of all of them by name, or the bare values where it has only one. `listed` makes plain
+    values of an array.
     """
     main = outputs.get(LABEL, outputs.get(PREDICTION))
     if main is None or main.ndim == 0:
-        return Predictions(_others(outputs))
-    values = _plain(main)
+        return Predictions(_others(outputs, listed))
+    values = _plain(main, listed)
     spec = signature.output(PROBABILITIES)
     rows = outputs.get(PROBABILITIES)
     if spec is None or rows is None or not spec.columns:
         return Predictions(values)
     classes = [column.name for column in spec.columns]
-    return Predictions(values, [dict(zip(classes, row, strict=True)) for row in rows.tolist()])
+    return Predictions(values, [dict(zip(classes, row, strict=True)) for row in listed(rows)])
 
 
-def _plain(array: Array) -> list[object]:
+def _plain(array: Array, listed: Callable[[Array], list[Any]]) -> list[object]:
     if array.ndim > 1 and array.size == len(array):
         array = array.reshape(-1)
-    plain: list[object] = array.tolist()
-    return plain
+    return listed(array)
 
 
-def _others(outputs: Mapping[str, Array]) -> list[object]:
+def _others(outputs: Mapping[str, Array], listed: Callable[[Array], list[Any]]) -> list[object]:
     lists = {
-        name: _plain(array) if array.ndim else [array.item()] for name, array in outputs.items()
+        name: _plain(array, listed) if array.ndim else listed(array.reshape(1))
+        for name, array in outputs.items()
     }
     if len(lists) == 1:
         return next(iter(lists.values()))

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, func, select
 from modelyard.core.errors import NotFound
 from modelyard.core.names import Reference
 from modelyard.registry.tables import aliases, audit, models, route_changes, routes, versions
+from modelyard.registry.tables import identity as identity_table
 from modelyard.registry.values import AuditRow, Model, Route, RouteChange, Version
 
 
@@ -143,6 +144,11 @@ def find_route(connection: Connection, model: str) -> Route | None:
 def get_route(connection: Connection, model: str) -> Route:
     """The present route of a model that has one."""
     return _to_route(connection, connection.execute(_ROUTES.where(routes.c.model == model)).one())
+
+
+def identity(connection: Connection) -> str:
+    """The registry's own name."""
+    return str(connection.execute(select(identity_table.c.id)).scalar_one())
 
 
 def generation(connection: Connection) -> int:

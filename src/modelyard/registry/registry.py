@@ -56,6 +56,11 @@ class Registry:
     ) -> None:
         self.close()
 
+    def identity(self) -> str:
+        """The name that this registry was given when it was made: 32 hex digits, for good."""
+        with self._database.read() as connection:
+            return queries.identity(connection)
+
     def publish(self, bundle: Bundle, *, actor: str, reason: str = "") -> Version:
         """Make the bundle the next version of the model that its manifest names.
 

@@ -57,6 +57,9 @@ def _name(column: str, *arguments: Any, **options: Any) -> Column[str]:
     return Column(column, String(128), *arguments, **options)
 
 
+# One row, made with the registry: by it a home knows whose blobs it holds.
+identity = Table("identity", metadata, Column("id", String(32), primary_key=True))
+
 models = Table(
     "models",
     metadata,

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from modelyard.api.http.plain import plain_list
 from modelyard.core.datatypes import Datatype
 from modelyard.core.ports import Exchange, Served
 from modelyard.core.signature import Column, Signature
@@ -137,7 +138,7 @@ def example_row(served: Served) -> dict[str, Any] | None:
         return None
     row: dict[str, Any] = {}
     for spec in served.signature.inputs:
-        values = served.sample[spec.name][0].tolist()
+        values = plain_list(served.sample[spec.name][0])
         for column, value in zip(spec.columns, values, strict=True):
             is_missing = isinstance(value, float) and not np.isfinite(value)
             row[column.name] = None if is_missing else value

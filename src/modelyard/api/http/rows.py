@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from modelyard.api.http.lenient import read_lenient
+from modelyard.api.http.plain import plain_list
 from modelyard.api.http.wire import Answer, Headers, Question
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array
@@ -132,14 +133,14 @@ class RowsCodec:
         return stacked
 
     def _write_one(self, call: Call) -> Answer:
-        found = predictions(self._signature, call.outputs or {})
+        found = predictions(self._signature, call.outputs or {}, plain_list)
         answer: dict[str, object] = {"prediction": found.values[0]}
         if found.probabilities is not None:
             answer["probabilities"] = found.probabilities[0]
         return self._finish(answer)
 
     def _write_many(self, call: Call) -> Answer:
-        found = predictions(self._signature, call.outputs or {})
+        found = predictions(self._signature, call.outputs or {}, plain_list)
         answer: dict[str, object] = {"predictions": found.values}
         if found.probabilities is not None:
             answer["probabilities"] = found.probabilities

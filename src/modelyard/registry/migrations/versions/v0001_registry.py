@@ -1,5 +1,7 @@
 """Models, bundles, versions, aliases, routes and audit, and the triggers that keep history true."""
 
+import uuid
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -12,6 +14,7 @@ _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _INSTANT = sa.DateTime(timezone=True)
 
 _APPEND_ONLY = {
+    "identity": "id",
     "models": "name",
     "bundles": "digest",
     "versions": "model, number",
@@ -22,6 +25,12 @@ _APPEND_ONLY = {
 
 def upgrade() -> None:
     """Make the first tables."""
+    identity = op.create_table(
+        "identity",
+        sa.Column("id", sa.String(32)),
+        sa.PrimaryKeyConstraint("id", name="pk_identity"),
+    )
+    op.bulk_insert(identity, [{"id": uuid.uuid4().hex}])
     _make_versions()
     _make_routes()
     op.create_table(
