@@ -120,5 +120,6 @@ def refuse_pickle(what: str, trusted: bool) -> None:
         raise UntrustedFormat(
             "untrusted_format",
             f"{what} is a pickle, which can run any code when it is opened; if it is your own, "
-            "allow it with the setting 'trust_pickle' and it is converted to a safe format",
+            "allow it with --trust-pickle or the setting 'trust_pickle': it is converted to a "
+            "safe format",
         )

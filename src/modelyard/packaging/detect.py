@@ -1,5 +1,7 @@
 """What a file is, by its content; its name is only believed where the content agrees."""
 
+import io
+import pickletools
 import stat
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +11,8 @@ from modelyard.core.errors import Invalid
 
 _LARGEST_BYTES: Final = 64 * 1024**3
 _HEAD: Final = 4096
+_ENOUGH_OPCODES: Final = 8
+"""So many in a row are a pickle: a comma and a line's end are no opcodes, so text has few."""
 
 
 class Kind(StrEnum):
@@ -31,15 +35,19 @@ _SUFFIXES: Final = {
     ".pickle": Kind.PICKLE,
     ".joblib": Kind.PICKLE,
 }
-# zlib, gzip, bzip2, xz, lzma, lz4: what joblib compresses a pickle with.
+# What joblib compresses a pickle with: zlib at its four strengths, gzip, bzip2, xz, lzma, lz4.
 _COMPRESSED: Final = (
-    b"\x78",
+    b"\x78\x01",
+    b"\x78\x5e",
+    b"\x78\x9c",
+    b"\x78\xda",
     b"\x1f\x8b",
     b"BZ",
     b"\xfd7zXZ",
     b"\x5d\x00\x00",
     b"\x04\x22\x4d\x18",
 )
+_CONTROLS: Final = bytes(set(range(32)) - set(b"\t\n\r"))
 
 
 def detect(path: Path) -> Kind:
@@ -51,7 +59,7 @@ def detect(path: Path) -> Kind:
         raise Invalid(
             "unknown_format",
             f"'{path.name}' is no model that Modelyard reads: ONNX, skops, XGBoost JSON or UBJSON, "
-            "LightGBM text, pickle or joblib",
+            "LightGBM text, pickle or joblib" + _advice(head),
             field=path.name,
         )
     if named is not None and named is not found:
@@ -96,10 +104,9 @@ def _by_content(head: bytes) -> Kind | None:
         return Kind.PICKLE
     if head.startswith(_COMPRESSED):
         return Kind.PICKLE
-    if _is_message(head):
+    if _is_message(head) and not _is_text(head):
         return Kind.ONNX
-    # The oldest pickles are text without a magic number; their opcodes close with a full stop.
-    if head[:1] in (b"c", b"(", b"I", b"]", b"}") and b"\n" in head:
+    if _is_old_pickle(head):
         return Kind.PICKLE
     return None
 
@@ -108,3 +115,27 @@ def _is_message(head: bytes) -> bool:
     """Whether it can open an ONNX ModelProto: one of its fields, with a fitting wire type."""
     number, wire = head[0] >> 3, head[0] & 7
     return (number == 1 and wire == 0) or (number in (2, 3, 4, 6, 7, 8, 14, 20, 25) and wire == 2)
+
+
+def _is_old_pickle(head: bytes) -> bool:
+    """Whether it opens a pickle of protocol 0 or 1, which have no magic number.
+
+    The opcodes are read, and nothing of what they would do is done.
+    """
+    try:
+        for count, (opcode, _, _) in enumerate(pickletools.genops(io.BytesIO(head)), start=1):
+            if opcode.name == "STOP" or count == _ENOUGH_OPCODES:
+                return True
+    except (ValueError, OverflowError):
+        pass
+    return False
+
+
+def _is_text(head: bytes) -> bool:
+    return head == head.translate(None, _CONTROLS)
+
+
+def _advice(head: bytes) -> str:
+    if _is_text(head) or head.startswith(b"PAR1"):
+        return "; to train from a table use 'modelyard train --data'"
+    return ""

@@ -16,6 +16,7 @@ from xgboost import XGBClassifier, XGBRegressor
 from modelyard.bundle.manifest import Format
 from modelyard.core.errors import Invalid, ModelyardError, UntrustedFormat
 from modelyard.core.table import LABEL, PREDICTION, PROBABILITIES
+from modelyard.packaging.detect import Kind, detect
 from modelyard.packaging.package import package_estimator, package_file
 from modelyard.runtimes.features import INPUT
 from modelyard.runtimes.open import open_runtime
@@ -134,7 +135,7 @@ def test_pickles_need_the_operators_trust(
     path = tmp_path / "model.joblib"
     joblib.dump(logistic(), path, compress=compress)
     sample = load("iris").test
-    with pytest.raises(UntrustedFormat):
+    with pytest.raises(UntrustedFormat, match="--trust-pickle"):
         package_file(path, name="m", sample=sample, staging=staging)
     bundle = package_file(path, name="m", sample=sample, staging=staging, trust_pickle=True)
     assert {entry.path for entry in bundle.manifest.files} == {
@@ -142,6 +143,33 @@ def test_pickles_need_the_operators_trust(
         "model.skops",
         "samples.json",
     }
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_every_protocol_is_known_for_a_pickle(tmp_path: Path, protocol: int) -> None:
+    """With a magic number or without one, small or large: a pickle, by content alone."""
+    path = tmp_path / "model"
+    for thing in (Evil(), logistic(), [1], {"a": (None, 2.5)}, np.arange(5000)):
+        path.write_bytes(pickle.dumps(thing, protocol=protocol))
+        assert detect(path) is Kind.PICKLE, thing
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("churn,age\n1,2\n0,3\n", "c\n1\n0\n", "Id;x\n1;2\n", "I1\n2\n", "(a),(b)\n1,2\n"),
+        *("(abc),x\n1,2\n1,2\n", "]\n", "}x,y\n1,2\n", "no newline", "1\n2\n", "0\n0\n"),
+        # These letters would open a field of an ONNX message, or a zlib stream.
+        *("rooms,price\n1,2\n", "Balance,y\n1,2\n", '"a","b"\n1,2\n', "2,3\n", "x,y\n1,2\n"),
+        *("[1, 2]\n", "\N{BYTE ORDER MARK}a,b\n1,2\n", "größe,b\n1,2\n", "S'x'\n", "N,NN\n"),
+    ],
+)
+def test_a_table_is_no_model(tmp_path: Path, text: str) -> None:
+    """Whatever letter a text begins with, it is no pickle and no ONNX, and training is offered."""
+    path = tmp_path / "churn.csv"
+    path.write_text(text, "utf-8")
+    with pytest.raises(Invalid, match=r"is no model that Modelyard reads.*modelyard train --data"):
+        detect(path)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
