@@ -6,11 +6,12 @@ import typer
 
 from modelyard.cli.screen import say, say_json, say_table
 from modelyard.cli.settings import Json, Reason, Settings, parse_reference
+from modelyard.cli.verb import Verb
 
 app = typer.Typer(help="Movable names for versions: churn@champion.", no_args_is_help=True)
 
 
-@app.command("set")
+@app.command("set", cls=Verb)
 def set_alias(
     context: typer.Context,
     words: Annotated[
@@ -34,7 +35,7 @@ def set_alias(
         say(f"{model}@{alias} is version {number}")
 
 
-@app.command("list")
+@app.command("list", cls=Verb)
 def list_aliases(
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", show_default=False)] = None,

@@ -8,6 +8,7 @@ import typer
 from modelyard.cli.report import describe, say_evaluation
 from modelyard.cli.screen import say, say_facts, say_json
 from modelyard.cli.settings import Json, Settings, parse_reference
+from modelyard.cli.verb import Verb
 
 if TYPE_CHECKING:
     from modelyard.bundle.manifest import Manifest
@@ -17,7 +18,7 @@ app = typer.Typer(help="Show, verify, export and import bundles.", no_args_is_he
 Subject = Annotated[str, typer.Argument(metavar="MODEL[:VERSION|@ALIAS]|FILE", show_default=False)]
 
 
-@app.command("show")
+@app.command("show", cls=Verb)
 def show(context: typer.Context, subject: Subject, as_json: Json = False) -> None:
     """Show what a bundle is, where it came from and how good it is."""
     manifest = _manifest(context, subject)
@@ -28,7 +29,7 @@ def show(context: typer.Context, subject: Subject, as_json: Json = False) -> Non
     say_evaluation(manifest.evaluation)
 
 
-@app.command("verify")
+@app.command("verify", cls=Verb)
 def verify(context: typer.Context, subject: Subject, as_json: Json = False) -> None:
     """Read every byte and hold it against its digest; names the damaged file."""
     file = _file(subject)
@@ -55,7 +56,7 @@ def verify(context: typer.Context, subject: Subject, as_json: Json = False) -> N
         say(f"{manifest.digest}: all {len(manifest.files)} files whole, {size_bytes:,} bytes")
 
 
-@app.command("export")
+@app.command("export", cls=Verb)
 def export(
     context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL[:VERSION|@ALIAS]", show_default=False)],
@@ -85,7 +86,7 @@ def export(
         say(f"wrote {version.model}:{version.number} to {target}, {bundle.digest}")
 
 
-@app.command("import")
+@app.command("import", cls=Verb)
 def import_archive(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)],

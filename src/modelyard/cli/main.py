@@ -29,6 +29,7 @@ from modelyard.cli import (
 )
 from modelyard.cli.screen import note, say
 from modelyard.cli.settings import Settings
+from modelyard.cli.verb import Verb
 from modelyard.core.errors import ModelyardError
 
 _OK: Final = 0
@@ -71,20 +72,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.demo)
-app.command("train")(train.train)
-app.command("import")(importing.import_file)
+app.command("demo", cls=Verb)(demo.demo)
+app.command("train", cls=Verb)(train.train)
+app.command("import", cls=Verb)(importing.import_file)
 app.add_typer(models.app, name="models")
-app.command("deploy")(deploy.deploy)
-app.command("rollback")(rollback.rollback)
-app.command("undeploy")(undeploy.undeploy)
+app.command("deploy", cls=Verb)(deploy.deploy)
+app.command("rollback", cls=Verb)(rollback.rollback)
+app.command("undeploy", cls=Verb)(undeploy.undeploy)
 app.add_typer(alias.app, name="alias")
-app.command("predict")(predict.predict)
+app.command("predict", cls=Verb)(predict.predict)
 app.add_typer(bundle.app, name="bundle")
-app.command("serve")(serve.serve)
-app.command("audit")(audit.audit)
-app.command("doctor")(doctor.doctor)
-app.command("config")(config.config)
+app.command("serve", cls=Verb)(serve.serve)
+app.command("audit", cls=Verb)(audit.audit)
+app.command("doctor", cls=Verb)(doctor.doctor)
+app.command("config", cls=Verb)(config.config)
 
 
 def _print_version(asked: bool) -> None:

@@ -7,6 +7,7 @@ import typer
 from modelyard.cli.report import describe, say_evaluation
 from modelyard.cli.screen import say, say_facts, say_json, say_table
 from modelyard.cli.settings import Json, Settings, parse_reference
+from modelyard.cli.verb import Verb
 
 if TYPE_CHECKING:
     from modelyard.core.names import Reference
@@ -42,7 +43,7 @@ def list_models(context: typer.Context, as_json: Json = False) -> None:
         )
 
 
-@app.command("show")
+@app.command("show", cls=Verb)
 def show(
     context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL[:VERSION|@ALIAS]", show_default=False)],

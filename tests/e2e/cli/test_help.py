@@ -50,6 +50,24 @@ def test_every_verb_has_help(modelyard: Any, verb: str) -> None:
     assert modelyard(verb, "--help").stdout.startswith(b"Usage: modelyard")
 
 
+@pytest.mark.parametrize(
+    ("verb", "usage"),
+    [
+        ("train", "train [OPTIONS] [RECIPE.toml]"),
+        ("import", "import [OPTIONS] PATH"),
+        ("deploy", "deploy [OPTIONS] MODEL[:VERSION|@ALIAS]"),
+        ("alias set", "alias set [OPTIONS] MODEL@ALIAS VERSION"),
+        ("bundle export", "bundle export [OPTIONS] MODEL[:VERSION|@ALIAS] [FILE]"),
+        ("models show", "models show [OPTIONS] MODEL[:VERSION|@ALIAS]"),
+        ("doctor", "doctor [OPTIONS]"),
+    ],
+)
+def test_usage_brackets_only_what_may_be_left_out(modelyard: Any, verb: str, usage: str) -> None:
+    """The usage line shows what is to be written, in one pair of brackets at most."""
+    shown = modelyard(*verb.split(), "--help").stdout.decode().splitlines()[0]
+    assert shown == f"Usage: modelyard {usage}"
+
+
 def test_version(modelyard: Any) -> None:
     """`--version` prints the version."""
     from modelyard import __version__
