@@ -94,7 +94,8 @@ def _configuration() -> str:
         "Configuration",
         "The command line wins over the environment, the environment over `modelyard.toml` in the "
         "home, the file over the default. An unknown key and a value of the wrong type are errors. "
-        "`modelyard config` shows what is in force. `home` has no effect in the file.",
+        "`modelyard config` shows what is in force. `home` cannot be set in the file, which lies "
+        "in it.",
         _table(("setting", "environment", "default", "meaning"), rows),
     )
 

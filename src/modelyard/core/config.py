@@ -17,6 +17,13 @@ from modelyard.core.errors import Invalid
 
 FILE_NAME: Final = "modelyard.toml"
 _PREFIX: Final = "MODELYARD_"
+_PLAINLY: Final = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+}
 
 
 def _default_home() -> Path:
@@ -127,7 +134,7 @@ def load_config(
 
 def _read_file(file: Path) -> Mapping[str, object]:
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        values = tomllib.loads(file.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         # A home that is no folder is told by whoever opens it.
         return {}
@@ -137,6 +144,14 @@ def _read_file(file: Path) -> Mapping[str, object]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid("bad_config", f"{file} is not TOML: {error}", field=str(file)) from None
+    if "home" in values:
+        raise Invalid(
+            "bad_setting",
+            f"{file} sets 'home', but the file is only found because it lies in the home; "
+            "use --home or MODELYARD_HOME",
+            field="home",
+        )
+    return values
 
 
 def _parse(key: str, value: object, where: str) -> object:
@@ -153,7 +168,7 @@ def _parse(key: str, value: object, where: str) -> object:
     except (ValueError, TypeError):
         raise Invalid(
             "bad_setting",
-            f"{where} sets '{key}' to {value!r}, which is no {wanted.__name__}",
+            f"{where} sets '{key}' to {value!r}, but it takes {_PLAINLY[wanted]}",
             field=key,
         ) from None
 

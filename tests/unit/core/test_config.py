@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -36,6 +37,38 @@ def test_what_cannot_be_meant_is_an_error(
     with pytest.raises(Invalid) as caught:
         load_config({"home": tmp_path}, environ)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("trust_pickle", "maybe", "to 'maybe', but it takes true or false"),
+        ("port", "x", "to 'x', but it takes a whole number"),
+        ("poll_s", "soon", "to 'soon', but it takes a number"),
+    ],
+)
+def test_a_wrong_value_is_told_what_the_setting_takes(
+    tmp_path: Path, name: str, value: str, told: str
+) -> None:
+    """In plain words, not in the names of Python's types."""
+    with pytest.raises(Invalid, match=told):
+        load_config({"home": tmp_path}, {f"MODELYARD_{name.upper()}": value})
+
+
+def test_every_type_of_a_setting_has_plain_words(tmp_path: Path) -> None:
+    """A refusal can be worded for each setting there is."""
+    (tmp_path / "modelyard.toml").write_text("database_url = 5")
+    with pytest.raises(Invalid, match="to 5, but it takes text"):
+        load_config({"home": tmp_path}, {})
+    assert set(get_type_hints(Config).values()) <= {bool, int, float, str, Path}
+
+
+def test_a_home_cannot_move_itself(tmp_path: Path) -> None:
+    """`home` in the file of a home is refused, with the two ways that do choose a home."""
+    (tmp_path / "modelyard.toml").write_text("home = '/elsewhere'")
+    with pytest.raises(Invalid, match="lies in the home; use --home or MODELYARD_HOME") as caught:
+        load_config({"home": tmp_path}, {})
+    assert caught.value.field == "home"
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
