@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from modelyard.cli.deploy import say_route
-from modelyard.cli.settings import Json, Reason, Settings
+from modelyard.cli.settings import Json, Reason, Settings, parse_model
 
 
 def rollback(
@@ -18,6 +18,7 @@ def rollback(
 
     Repeated, it walks further back, to the first deploy.
     """
+    model = parse_model(model, "rollback")
     with Settings.of(context).yard() as yard:
         route = yard.rollback(model, reason=reason)
     say_route(route, as_json)

@@ -49,3 +49,13 @@ def parse_reference(text: str) -> "Reference":
         return Reference.parse(text)
     except Invalid as error:
         raise typer.BadParameter(error.message) from None
+
+
+def parse_model(text: str, verb: str) -> str:
+    """A model's name on the command line; a version or an alias beside it is wrong use."""
+    reference = parse_reference(text)
+    if str(reference) != reference.model:
+        raise typer.BadParameter(
+            f"{verb} takes a model, not a version or alias: modelyard {verb} {reference.model}"
+        )
+    return reference.model

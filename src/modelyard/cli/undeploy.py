@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from modelyard.cli.screen import say, say_json
-from modelyard.cli.settings import Json, Reason, Settings
+from modelyard.cli.settings import Json, Reason, Settings, parse_model
 
 
 def undeploy(
@@ -18,6 +18,7 @@ def undeploy(
 
     Calls to it get 404 until it is deployed again.
     """
+    model = parse_model(model, "undeploy")
     with Settings.of(context).yard() as yard:
         yard.registry.undeploy(model, actor=yard.actor, reason=reason)
     if as_json:
