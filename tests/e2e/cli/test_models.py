@@ -39,6 +39,17 @@ def test_a_version_shows_its_bundle(leavers: Any) -> None:
     assert shown["version"]["digest"] in text
 
 
+def test_facts_without_a_value_are_left_out(leavers: Any) -> None:
+    """A version without aliases or a card shows no empty lines for them."""
+    for number, expected in ((1, True), (2, False)):
+        text = leavers("models", "show", f"leavers:{number}").stdout.decode()
+        facts = text.partition("\n\n")[0].splitlines()
+        names = {line.partition("  ")[0] for line in facts}
+        assert ("aliases" in names) is expected
+        assert not names & {"contacts", "licence", "limits"}
+        assert all(len(line.split(maxsplit=1)) == 2 for line in facts)
+
+
 def test_deploy_roll_back_and_undeploy(leavers: Any) -> None:
     """Routes move with one verb each, and each says where calls go now."""
     assert leavers.json("deploy", "leavers:2", "--reason", "better")["number"] == 2
