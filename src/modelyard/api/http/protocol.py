@@ -7,6 +7,7 @@ call has ended, one write. A connection answers one request at a time; pipelined
 import asyncio
 import logging
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import httptools
@@ -19,10 +20,10 @@ from uvicorn.protocols.http.httptools_impl import (
 from modelyard.api.http.doors import Door, Doors
 from modelyard.api.http.errors import error_body, status_of
 from modelyard.api.http.oip import OipCodec
-from modelyard.api.http.wire import Answer, Question
+from modelyard.api.http.wire import Answer, Codec, Question
 from modelyard.core.call import Call
 from modelyard.core.errors import Exhausted, Internal, Invalid, ModelyardError, Unavailable
-from modelyard.core.ports import Exchange
+from modelyard.core.ports import Exchange, Served
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ _HALF_CLOSED_S: Final = 1.0
 gone for good looks the same, and its calls must not hold a place for long."""
 _LEAST_BYTES_S: Final = 1000
 """A body that comes more slowly than this on average is not worth waiting for."""
+_LARGE_BODY: Final = 256 * 1024
+"""From how many bytes on a body is read in a thread: it may take longer than the loop may wait."""
 _MAY_RETRY: Final = frozenset({"queue_full", "closing", "starting", "not_serving"})
 
 
@@ -45,6 +48,8 @@ class Surroundings:
         self.exchange = exchange
         self.doors = Doors(exchange)
         self.max_body_bytes = max_body_bytes
+        # One thread: large requests wait for each other, and the loop for a time slice at most.
+        self.reader = ThreadPoolExecutor(1, "modelyard reader")
         self._date_of: object = None
         self._ok = b""
 
@@ -104,21 +109,53 @@ class InferenceCycle(RequestResponseCycle):
         try:
             exchange = protocol.surroundings.exchange
             served = exchange.find(self.door.model, self.door.version)
-            body, self.content = self.content, b""
-            encoding = self.headers.get(b"content-encoding")
-            if encoding is not None:
-                body = decompress(body, encoding, protocol.surroundings.max_body_bytes)
-            question = self.door.bind(served).read(self.headers, bytes(body))
-            self.question = question
-            self.call = Call(
-                served.model, served.version, question.inputs, question.rows, self.reply
-            )
-            exchange.submit(self.call)
+            codec = self.door.bind(served)
+            if len(self.content) >= _LARGE_BODY or b"content-encoding" in self.headers:
+                reading = protocol.surroundings.reader.submit(self._read, codec)
+                asyncio.wrap_future(reading, loop=protocol.loop).add_done_callback(
+                    lambda done: self._take(served, done)
+                )
+                return
+            self._submit(served, self._read(codec))
         except ModelyardError as error:
             self.refuse(error)
         except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
             _log.exception("a request to %s failed before it was submitted", self.door.model)
             self.refuse(Internal("internal", "the server failed on this request; see its log"))
+
+    def _read(self, codec: Codec) -> Question:
+        body = self.content
+        encoding = self.headers.get(b"content-encoding")
+        if encoding is not None:
+            body = decompress(body, encoding, self.protocol.surroundings.max_body_bytes)
+        return codec.read(self.headers, bytes(body))
+
+    def _take(self, served: Served, reading: "asyncio.Future[Question]") -> None:
+        """Go on with what was read in the reader's thread, unless the caller has gone."""
+        if reading.cancelled():
+            return
+        # Looked at in any case: an error that nobody looks at is a line in the log.
+        reading.exception()
+        if self.disconnected or self.response_complete:
+            return
+        try:
+            now = self.protocol.surroundings.exchange.find(self.door.model, self.door.version)
+            if now is not served:
+                # A swap came between: the new version may take other inputs.
+                self.run()
+                return
+            self._submit(served, reading.result())
+        except ModelyardError as error:
+            self.refuse(error)
+        except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
+            _log.exception("a request to %s failed before it was submitted", self.door.model)
+            self.refuse(Internal("internal", "the server failed on this request; see its log"))
+
+    def _submit(self, served: Served, question: Question) -> None:
+        self.content = b""
+        self.question = question
+        self.call = Call(served.model, served.version, question.inputs, question.rows, self.reply)
+        self.protocol.surroundings.exchange.submit(self.call)
 
     def reply(self, call: Call) -> None:
         """The call has ended: write its answer, unless nobody is there to read it."""
@@ -142,6 +179,7 @@ class InferenceCycle(RequestResponseCycle):
 
     def refuse(self, error: ModelyardError) -> None:
         """Write an error and end the request."""
+        self.content = b""
         if not self.disconnected and not self.response_complete:
             self.protocol.write_error(self, error)
 
@@ -482,11 +520,13 @@ class InferenceProtocol(HttpToolsProtocol):
     def give_up(self) -> None:
         """The server waits no longer: say so to whoever still waits for an answer, and close."""
         cycle = self._running
-        if isinstance(cycle, InferenceCycle) and cycle.call is not None:
+        if isinstance(cycle, InferenceCycle) and not cycle.response_complete:
             cycle.keep_alive = False
-            cycle.call.fail(
-                Unavailable("closing", "the server stops, and the model has not answered in time")
-            )
+            error = Unavailable("closing", "the server stops, and had no time left to answer")
+            if cycle.call is not None:
+                cycle.call.fail(error)
+            elif not cycle.more_body:
+                cycle.refuse(error)
         self.transport.close()
 
     def close_if_idle(self, now: float, *, keep_alive_s: float, head_s: float) -> None:

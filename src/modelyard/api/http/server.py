@@ -88,6 +88,7 @@ class HttpServer:
         for connection in list(self._server.server_state.connections):
             if isinstance(connection, InferenceProtocol):
                 connection.give_up()
+        self._surroundings.reader.shutdown(wait=False, cancel_futures=True)
         # What was written to them goes out at the end of the loop's turn.
         await asyncio.sleep(0)
 

@@ -1,6 +1,7 @@
 """Callers that speak HTTP wrongly, slowly or not at all, on a real server."""
 
 import asyncio
+import gc
 import json
 import socket
 import threading
@@ -12,8 +13,10 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from modelyard.api.http.oip import OipCodec
 from modelyard.api.http.protocol import InferenceProtocol, Surroundings
 from modelyard.api.http.server import bind
+from modelyard.api.http.wire import Headers, Question
 from modelyard.core.call import Outcome
 from modelyard.core.datatypes import Datatype
 from modelyard.core.ports import Arrays
@@ -304,3 +307,70 @@ def test_an_answer_that_nobody_reads_is_given_up() -> None:
         await until(lambda: protocol.parser is None)
 
     asyncio.run(converse(act))
+
+
+class SlowReader:
+    """A codec that takes its time over a body."""
+
+    def __init__(self, codec: OipCodec) -> None:
+        self.codec = codec
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def read(self, headers: Headers, body: bytes) -> Question:
+        self.entered.set()
+        assert self.go.wait(20)
+        return self.codec.read(headers, body)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_large_body_is_read_beside_the_loop(*, swapped: bool) -> None:
+    """While one is read others are answered, and a swap meanwhile is no harm to it."""
+    runtime = FunctionRuntime(VECTOR, lambda inputs: {"y": inputs["x"] * 2})
+    large = BODY + b" " * 300_000
+    with serving({"vector": runtime}) as server:
+        served = server.exchange.find("vector")
+        reader = served.cache["oip"] = SlowReader(OipCodec(served))
+        wire, other = Wire(server.url), Wire(server.url)
+        wire.send(post(INFER, body=large))
+        assert reader.entered.wait(10)
+        other.send(b"GET /v2/health/live HTTP/1.1\r\nHost: t\r\n\r\n")
+        assert other.response()[0] == 200
+        if swapped:
+            server.on_loop(
+                lambda: server.exchange.install(endpoint_of(runtime, model="vector", version=2))
+            )
+        reader.go.set()
+        status, _, body = wire.response()
+        assert (status, json.loads(body)["model_version"]) == (200, "2" if swapped else "1")
+        wire.close()
+        other.close()
+
+
+def test_a_caller_who_leaves_while_its_body_is_read_makes_no_call() -> None:
+    """What is read for nobody is not run."""
+    runtime = FunctionRuntime(VECTOR, lambda inputs: {"y": inputs["x"] * 2})
+    with serving({"vector": runtime}) as server:
+        served = server.exchange.find("vector")
+        reader = served.cache["oip"] = SlowReader(OipCodec(served))
+        wire = Wire(server.url)
+        wire.send(post(INFER, "Connection: close", body=BODY + b" " * 300_000))
+        assert reader.entered.wait(10)
+        server.on_loop(lambda: next(iter(connections(server))).transport.abort())
+        while connections(server):
+            server.on_loop(lambda: None)
+        reader.go.set()
+        # One thread reads: when the next large body is answered, the first has been dealt with.
+        again = Wire(server.url)
+        again.send(post(INFER, body=BODY + b" " * 300_000))
+        assert again.response()[0] == 200
+        assert server.gate.admitted == 1
+        wire.close()
+        again.close()
+
+
+def connections(server: Serving) -> list[InferenceProtocol]:
+    return [
+        each
+        for each in gc.get_objects()
+        if isinstance(each, InferenceProtocol) and each.loop is server.loop and each.parser
+    ]
