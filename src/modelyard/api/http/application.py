@@ -5,7 +5,7 @@ when the first request for it comes.
 """
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from litestar import HttpMethod, Litestar, MediaType, Request, Response, get, route
@@ -15,11 +15,12 @@ from modelyard.api.http.errors import error_body, status_of
 from modelyard.api.http.metadata import model_metadata, repository_index, server_metadata
 from modelyard.api.http.openapi import document
 from modelyard.api.http.welcome import page
-from modelyard.core.errors import Internal, Invalid, ModelyardError, NotFound
+from modelyard.core.errors import Internal, Invalid, ModelyardError, NotFound, Unavailable
 from modelyard.core.ports import Exchange, Served
 
 _log = logging.getLogger(__name__)
 _Request = Request[Any, Any, Any]
+_HEALTH: Final = ["/v2/health/live", "/v2/health/ready"]
 
 
 def make_application(exchange: Exchange, version: str) -> Litestar:
@@ -52,6 +53,19 @@ def make_application(exchange: Exchange, version: str) -> Litestar:
     def ready(request: _Request) -> Response[bytes]:
         _served(request)
         return _json({"ready": True})
+
+    # GET of the health paths is answered by the protocol class, and never comes here.
+    @route(
+        _HEALTH,
+        http_method=[each for each in HttpMethod if each is not HttpMethod.GET],
+        status_code=200,
+        sync_to_thread=False,
+    )
+    def health(request: _Request) -> None:
+        if request.method != HttpMethod.HEAD:
+            raise MethodNotAllowedException(headers={"Allow": "GET, HEAD"})
+        if request.url.path.endswith("/ready") and not exchange.is_ready():
+            raise Unavailable("not_ready", "not every deployed model answers; see the index")
 
     @route(
         "/v2/repository/index",
@@ -88,7 +102,7 @@ def make_application(exchange: Exchange, version: str) -> Litestar:
         )
 
     return Litestar(
-        [server, metadata, ready, index, v1_models, v1_status, openapi, welcome],
+        [server, metadata, ready, health, index, v1_models, v1_status, openapi, welcome],
         openapi_config=None,
         logging_config=None,
         exception_handlers={Exception: _answer_error},

@@ -68,6 +68,22 @@ def test_a_wrong_method_is_refused(server: Serving) -> None:
     assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
 
 
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_health_is_only_asked(server: Serving, path: str, method: str) -> None:
+    """A health path says which methods it takes; nobody should think that it is not there."""
+    response = httpx.request(method, server.url + path)
+    assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
+    assert response.headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
+def test_health_without_a_body(server: Serving, path: str) -> None:
+    """HEAD of a health path is GET's status alone."""
+    response = httpx.head(server.url + path)
+    assert (response.status_code, response.content) == (200, b"")
+
+
 def test_the_document_has_a_typed_path_for_every_model(server: Serving) -> None:
     """OpenAPI describes each deployed model's own columns."""
     document = get(server, "/openapi.json").json()
