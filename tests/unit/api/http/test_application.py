@@ -3,7 +3,7 @@ import json
 import httpx
 import pytest
 
-from modelyard.testing.serving import Serving
+from modelyard.testing.serving import Serving, serving
 
 
 def get(server: Serving, path: str) -> httpx.Response:
@@ -82,6 +82,15 @@ def test_health_without_a_body(server: Serving, path: str) -> None:
     """HEAD of a health path is GET's status alone."""
     response = httpx.head(server.url + path)
     assert (response.status_code, response.content) == (200, b"")
+
+
+def test_head_tells_that_a_server_is_leaving() -> None:
+    """HEAD is a 503 where GET is: balancers that ask so must see a server drain."""
+    with serving({}) as server:
+        server.on_loop(server.exchange.drain)
+        for ask in (httpx.get, httpx.head):
+            assert ask(f"{server.url}/v2/health/ready").status_code == 503
+            assert ask(f"{server.url}/v2/health/live").status_code == 200
 
 
 def test_the_document_has_a_typed_path_for_every_model(server: Serving) -> None:
