@@ -88,9 +88,9 @@ def endpoint_opener(
         version = registry.resolve(Reference(model, version=number))
         bundle = registry.bundle(version)
         bundle.verify()
-        runtime = open_runtime(bundle)
         manifest = bundle.manifest
         samples = decode_samples(bundle.read(manifest.samples)) if manifest.samples else None
+        runtime = open_runtime(bundle)
         identity = Identity(
             model=model,
             version=number,

@@ -24,7 +24,9 @@ class Runtime(Protocol):
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Named arrays in, named arrays out, every output of the signature, in its dtype.
 
-        Inputs satisfy `signature.check`. May raise anything; the caller turns it into an error.
+        Inputs satisfy `signature.check` and may be read-only. Outputs are the caller's: fresh
+        arrays, never a buffer that a later run writes into. May raise anything; the caller turns
+        it into an error.
         """
         ...
 

@@ -8,7 +8,7 @@ from modelyard.core.errors import ModelyardError
 from modelyard.core.ports import Exchange, Listing
 
 _STYLE = """
-:root{color-scheme:light dark;--line:#8884;--soft:#8888;--ok:#1a7f4b;--bad:#b3261e}
+:root{color-scheme:light dark;--line:#8884;--soft:#6b7280;--ok:#1a7f4b;--bad:#b3261e}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:3rem auto;padding:0 1.25rem}
 h1{font-size:1.6rem;margin:0}h2{font-size:1.1rem;margin:0}
 p.lead{color:var(--soft);margin:.25rem 0 2rem}
@@ -18,7 +18,8 @@ header{display:flex;gap:.75rem;align-items:baseline}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;margin:.75rem 0;
 font-size:.9rem}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
-pre{background:#8881;border-radius:.4rem;padding:.75rem;overflow:auto;font-size:.8rem;margin:0}
+pre{background:#8881;border-radius:.4rem;padding:.75rem;overflow:auto;font-size:.8rem;margin:0;
+white-space:pre-wrap;max-height:7rem}
 a{color:inherit}
 """
 
