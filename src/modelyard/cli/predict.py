@@ -45,6 +45,7 @@ def predict(
     from modelyard.api.http.plain import plain_list
     from modelyard.cli.answers import writer
     from modelyard.cli.rows import open_input, read_chunks
+    from modelyard.core.errors import Invalid
     from modelyard.core.table import predictions
 
     if local and server is not None:
@@ -56,8 +57,13 @@ def predict(
     with opening as answering, open_input(rows) as file:
         start = 0
         for chunk in read_chunks(file, rows, answering.signature.columns, input_format):
-            with _numbered(start):
-                outputs = answering.run(_tensors(answering.signature, chunk))
+            tensors = _tensors(answering.signature, chunk, start)
+            try:
+                outputs = answering.run(tensors)
+            except Invalid:
+                # Whoever answers counts a chunk's rows from 0; the same check knows their place.
+                answering.signature.check(tensors, first_row=start)
+                raise
             sys.stdout.write(write(predictions(answering.signature, outputs, plain_list)))
             start += len(chunk)
 
@@ -97,22 +103,11 @@ def _remote(url: str, reference: "Reference") -> Iterator[_Answering]:
         yield _Answering(signature, run)
 
 
-@contextlib.contextmanager
-def _numbered(start: int) -> Iterator[None]:
-    """Rows are counted from 0 within a chunk: say where the chunk began."""
-    from modelyard.core.errors import Invalid
+def _tensors(signature: "Signature", rows: "Sequence[Row]", start: int) -> "dict[str, Array]":
+    """A table's rows; or rows of a model without columns, as objects of inputs or as lists.
 
-    try:
-        yield
-    except Invalid as error:
-        if not start:
-            raise
-        message = f"counted from row {start}: {error.message}"
-        raise Invalid(error.code, message, field=error.field) from None
-
-
-def _tensors(signature: "Signature", rows: "Sequence[Row]") -> "dict[str, Array]":
-    """A table's rows; or rows of a model without columns, as objects of inputs or as lists."""
+    Errors count the rows from `start`, where this chunk of them begins.
+    """
     from modelyard.client.tables import cast, to_tensors
     from modelyard.core.errors import Invalid
 
@@ -121,13 +116,13 @@ def _tensors(signature: "Signature", rows: "Sequence[Row]") -> "dict[str, Array]
             return cast(signature, rows[0])
         raise Invalid("not_rows", "this model takes no rows: give one JSON object of its inputs")
     if signature.is_table or not all(isinstance(row, Mapping) for row in rows):
-        return to_tensors(signature, rows)
+        return to_tensors(signature, rows, first_row=start)
     names = [spec.name for spec in signature.inputs]
     named = [row for row in rows if isinstance(row, Mapping)]
     if len(names) == 1 and names[0] not in named[0]:
         # A table on disk for a model that never heard of columns: by position.
         return to_tensors(signature, [list(row.values()) for row in named])
-    for index, row in enumerate(named):
+    for index, row in enumerate(named, start):
         missing = next((name for name in names if name not in row), None)
         if missing is not None:
             raise Invalid("missing_input", f"row {index} has no '{missing}'", field=missing)

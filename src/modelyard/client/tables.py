@@ -13,11 +13,12 @@ from modelyard.core.table import TableReader
 from modelyard.core.tensors import from_list
 
 
-def to_tensors(signature: Signature, rows: object) -> dict[str, Array]:
+def to_tensors(signature: Signature, rows: object, *, first_row: int = 0) -> dict[str, Array]:
     """The input tensors of a model, from any of the shapes that `Client.predict` takes.
 
     A frame, a list of dicts, one dict, or a dict of columns is read by column names; a 2-D array
-    or a list of lists by position, which only a model with one tensor of numbers allows.
+    or a list of lists by position, which only a model with one tensor of numbers allows. Errors
+    count the dicts of a list from `first_row`.
     """
     if _is_frame(rows):
         return TableReader(signature).columns(_frame_columns(rows))
@@ -27,7 +28,8 @@ def to_tensors(signature: Signature, rows: object) -> dict[str, Array]:
         return {spec.name: _cast(spec, rows) for spec in (_only_input(signature),)}
     if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):
         if signature.is_table and (not rows or isinstance(rows[0], Mapping)):
-            return TableReader(signature).rows([_plain_row(row) for row in rows])
+            reader = TableReader(signature, first_row=first_row)
+            return reader.rows([_plain_row(row) for row in rows])
         spec = _only_input(signature)
         return {spec.name: _from_lists(spec, rows)}
     raise Invalid(

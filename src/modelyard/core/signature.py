@@ -103,11 +103,12 @@ class Signature:
             for spec in self.inputs
         )
 
-    def check(self, arrays: Mapping[str, Array]) -> int:
+    def check(self, arrays: Mapping[str, Array], *, first_row: int = 0) -> int:
         """Refuse arrays that this signature does not describe; return the number of rows.
 
         Arrays must already have the exact dtype (`Datatype.dtype`). A model that is not batched
-        counts as one row. Raises `Invalid` with the tensor at fault in `field`.
+        counts as one row. Raises `Invalid` with the tensor at fault in `field`; it counts rows from
+        `first_row`.
         """
         rows = FREE
         for name, spec, dtype, rank, fixed, is_strict, is_text in self._plan:
@@ -121,9 +122,9 @@ class Signature:
                 if shape[axis] != length:
                     raise _misfit(spec, array)
             if is_strict and not is_surely_finite(array):
-                _refuse_missing(spec, array)
+                _refuse_missing(spec, array, first_row)
             elif is_text:
-                _refuse_unseen(spec, array)
+                _refuse_unseen(spec, array, first_row)
             if rows == FREE:
                 rows = shape[0] if rank else 1
             elif self.batched and shape[0] != rows:
@@ -187,7 +188,7 @@ def _misfit(spec: TensorSpec, array: Array) -> Invalid:
     )
 
 
-def _refuse_missing(spec: TensorSpec, array: Array) -> None:
+def _refuse_missing(spec: TensorSpec, array: Array, first_row: int) -> None:
     finite = np.isfinite(array)
     if finite.all():
         return
@@ -197,7 +198,7 @@ def _refuse_missing(spec: TensorSpec, array: Array) -> None:
         values = array[..., index]
         allowed = ~np.isinf(values) if column.nullable else np.isfinite(values)
         if not allowed.all():
-            row = int(np.argmin(allowed.reshape(-1)))
+            row = first_row + int(np.argmin(allowed.reshape(-1)))
             raise Invalid(
                 "not_finite",
                 f"column '{column.name}' is missing, NaN or infinite in row {row}, "
@@ -206,14 +207,14 @@ def _refuse_missing(spec: TensorSpec, array: Array) -> None:
             )
 
 
-def _refuse_unseen(spec: TensorSpec, array: Array) -> None:
+def _refuse_unseen(spec: TensorSpec, array: Array, first_row: int) -> None:
     for index, column in enumerate(spec.columns):
         if column.categories is None or column.open_categories:
             continue
         allowed = set(column.categories)
         if column.nullable:
             allowed.add("")
-        for row, value in enumerate(array[..., index].reshape(-1)):
+        for row, value in enumerate(array[..., index].reshape(-1), start=first_row):
             if value not in allowed:
                 raise Invalid(
                     "unseen_category",

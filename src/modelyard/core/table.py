@@ -44,15 +44,19 @@ def probabilities_output(signature: Signature) -> TensorSpec:
 
 
 class TableReader:
-    """Reads rows or columns into the input tensors of one signature. Made once, used per call."""
+    """Reads rows or columns into the input tensors of one signature. Made once, used per call.
 
-    def __init__(self, signature: Signature) -> None:
+    Errors count rows from `first_row`, which is not 0 where the table is a part of a longer one.
+    """
+
+    def __init__(self, signature: Signature, *, first_row: int = 0) -> None:
         if not signature.is_table:
             raise Invalid(
                 "not_a_table",
                 "this model takes tensors, not rows of named columns; call it over /v2",
             )
         self._signature = signature
+        self._first_row = first_row
         self._names = [column.name for column in signature.columns]
         self._picks = [_pick(spec) for spec in signature.inputs]
 
@@ -87,10 +91,10 @@ class TableReader:
         try:
             return from_list(spec.datatype, shape, values, spec.name, flags_are_numbers=True)
         except Invalid as error:
-            raise _blame(spec, values) or error from None
+            raise _blame(spec, values, self._first_row) or error from None
 
     def _misfit(self, rows: Sequence[object]) -> Invalid:
-        for index, row in enumerate(rows):
+        for index, row in enumerate(rows, start=self._first_row):
             if not isinstance(row, Mapping):
                 return Invalid(
                     "bad_row",
@@ -122,10 +126,10 @@ def _missing_column(name: str, names: list[str], row: int | None = None) -> Inva
     )
 
 
-def _blame(spec: TensorSpec, values: list[tuple[object, ...]]) -> Invalid | None:
+def _blame(spec: TensorSpec, values: list[tuple[object, ...]], first_row: int) -> Invalid | None:
     """Find the column and row whose value does not fit; only called when something does not."""
     for index, column in enumerate(spec.columns):
-        for row, line in enumerate(values):
+        for row, line in enumerate(values, start=first_row):
             try:
                 from_list(spec.datatype, (1,), [line[index]], column.name, flags_are_numbers=True)
             except Invalid as error:

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
+
+from modelyard.yard import Yard
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -155,7 +158,7 @@ def test_bad_rows_are_named(leavers: Any, rows: bytes, told: str) -> None:
 
 
 def test_many_rows_go_in_chunks(leavers: Any, published: Any, tmp_path: Path) -> None:
-    """25,000 rows come back in order; what is wrong in a later chunk is counted from its start."""
+    """25,000 rows come back in order; a wrong row of a later chunk has its true number."""
     frame = published.frame.loc[published.frame.index.repeat(105)].reset_index(drop=True)
     path = tmp_path / "rows.csv"
     frame.to_csv(path, index=False)
@@ -165,4 +168,18 @@ def test_many_rows_go_in_chunks(leavers: Any, published: Any, tmp_path: Path) ->
     with path.open("a") as file:
         file.write("1.0,none,0456,true\n")
     late = leavers("predict", "leavers", "--input", path, status=1)
-    assert b"counted from row 20000: column 'visits' has 'none' in row 5200" in late.stderr
+    assert b"column 'visits' has 'none' in row 25200" in late.stderr
+
+
+def test_what_the_model_refuses_in_a_later_chunk_has_its_true_number(
+    modelyard: Any, tmp_path: Path
+) -> None:
+    """A value that the signature refuses only after it was read is counted in the whole file."""
+    frame = pd.DataFrame({"age": [1.0, 2.0, 3.0, 4.0]})
+    with Yard.open(modelyard.home) as yard:
+        model = LinearRegression().fit(frame, frame["age"])
+        yard.publish(model, name="line", sample=frame)
+    path = tmp_path / "rows.csv"
+    path.write_text("age\n" + "1.5\n" * 10_002 + "NA\n")
+    done = modelyard("predict", "line:1", "--input", path, status=1)
+    assert b"column 'age' is missing, NaN or infinite in row 10002" in done.stderr

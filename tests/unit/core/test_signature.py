@@ -56,6 +56,19 @@ def test_misfits_name_the_field(changes: dict[str, object], code: str, field: st
     assert (caught.value.code, caught.value.field) == (code, field)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input": np.array([[1, 1], [np.nan, 1]], np.float32)},
+        {"city": np.array([["Rome"], ["Paris"]], object)},
+    ],
+)
+def test_rows_of_a_part_are_counted_in_the_whole(changes: dict[str, object]) -> None:
+    """A part of a longer table is refused by the row's number in that table."""
+    with pytest.raises(Invalid, match="in row 20001"):
+        SIGNATURE.check(inputs(**changes), first_row=20_000)
+
+
 def test_open_categories_take_anything() -> None:
     """A model that knows what to do with an unknown category is given it."""
     column = Column("city", Datatype.BYTES, categories=("Rome",), open_categories=True)

@@ -71,6 +71,20 @@ def test_the_column_at_fault_is_named(rows: list[object], code: str, field: str)
     assert (caught.value.code, caught.value.field) == (code, field)
 
 
+def test_rows_of_a_part_are_counted_in_the_whole() -> None:
+    """A part of a longer table is refused by the row's number in that table."""
+    reader = TableReader(MIXED, first_row=20_000)
+    with pytest.raises(Invalid, match="in row 20001"):
+        reader.rows([ROW, {**ROW, "age": "old"}])
+    with pytest.raises(Invalid, match="missing in row 20001"):
+        reader.rows([ROW, {}])
+    with pytest.raises(Invalid) as caught:
+        reader.rows([ROW, 7])
+    assert caught.value.field == "rows[20001]"
+    with pytest.raises(Invalid, match="in row 20000"):
+        reader.columns({"age": ["old"], "income": [None], "city": ["Rome"]})
+
+
 def test_predictions_carry_class_names() -> None:
     """A classifier's answer is a label a row and a probability a class name."""
     found = predictions(
