@@ -50,13 +50,9 @@ class TensorSpec:
     nullable: bool = True
 
     @property
-    def forbids_nan(self) -> bool:
-        """Whether a NaN anywhere in this tensor must be refused."""
-        if not self.datatype.is_float:
-            return False
-        if self.columns:
-            return not all(column.nullable for column in self.columns)
-        return not self.nullable
+    def is_picky(self) -> bool:
+        """Whether some float must be refused: NaN where it is not allowed, infinity in a table."""
+        return self.datatype.is_float and (bool(self.columns) or not self.nullable)
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ class Signature:
                 spec.datatype.dtype,
                 len(spec.shape),
                 tuple((axis, length) for axis, length in enumerate(spec.shape) if length != FREE),
-                spec.forbids_nan,
+                spec.is_picky,
                 spec.datatype is Datatype.BYTES and bool(spec.columns),
             )
             for spec in self.inputs
@@ -111,7 +107,7 @@ class Signature:
         `first_row`.
         """
         rows = FREE
-        for name, spec, dtype, rank, fixed, is_strict, is_text in self._plan:
+        for name, spec, dtype, rank, fixed, is_picky, is_text in self._plan:
             array = arrays.get(name)
             if array is None:
                 raise self._missing(name)
@@ -121,7 +117,7 @@ class Signature:
             for axis, length in fixed:
                 if shape[axis] != length:
                     raise _misfit(spec, array)
-            if is_strict and not is_surely_finite(array):
+            if is_picky and not is_surely_finite(array):
                 _refuse_missing(spec, array, first_row)
             elif is_text:
                 _refuse_unseen(spec, array, first_row)

@@ -69,6 +69,16 @@ def test_rows_of_a_part_are_counted_in_the_whole(changes: dict[str, object]) -> 
         SIGNATURE.check(inputs(**changes), first_row=20_000)
 
 
+def test_infinity_is_no_value_of_a_table() -> None:
+    """A column that may be missing may not be infinite, whether or not its neighbours may."""
+    column = Column("x", Datatype.FP32, nullable=True)
+    signature = Signature((TensorSpec("x", Datatype.FP32, (-1, 1), (column,)),), ())
+    assert signature.check({"x": np.array([[np.nan]], np.float32)}) == 1
+    with pytest.raises(Invalid) as caught:
+        signature.check({"x": np.array([[np.inf]], np.float32)})
+    assert (caught.value.code, caught.value.field) == ("not_finite", "x")
+
+
 def test_open_categories_take_anything() -> None:
     """A model that knows what to do with an unknown category is given it."""
     column = Column("city", Datatype.BYTES, categories=("Rome",), open_categories=True)
