@@ -23,8 +23,8 @@ from modelyard.client.messages import (
 from modelyard.client.tables import cast, to_tensors
 from modelyard.core.datatypes import Array
 from modelyard.core.errors import Conflict, Invalid, ModelyardError, NotFound
-from modelyard.core.signature import Signature, TensorSpec
-from modelyard.core.table import LABEL, PREDICTION, PROBABILITIES
+from modelyard.core.signature import Signature
+from modelyard.core.table import main_output, probabilities_output
 
 T = TypeVar("T")
 _CONNECT_PAUSES_S: Final = (0.1, 0.5)
@@ -64,11 +64,11 @@ class Session:
 
     def predict(self, model: str, rows: object, version: int | None) -> Steps[Array]:
         """The label or value of each row."""
-        return (yield from self._one_output(model, rows, version, _main_output))
+        return (yield from self._one_output(model, rows, version, main_output))
 
     def predict_proba(self, model: str, rows: object, version: int | None) -> Steps[Array]:
         """The probability of each class for each row."""
-        return (yield from self._one_output(model, rows, version, _probabilities))
+        return (yield from self._one_output(model, rows, version, probabilities_output))
 
     def _one_output(self, model: str, rows: object, version: int | None, pick: Any) -> Steps[Array]:
         def shape(signature: Signature) -> tuple[dict[str, Array], list[str]]:
@@ -76,7 +76,7 @@ class Session:
 
         outputs = yield from self._call(model, version, shape)
         (array,) = outputs.values()
-        is_column = array.ndim == 2 and array.shape[1] == 1 and pick is _main_output
+        is_column = array.ndim == 2 and array.shape[1] == 1 and pick is main_output
         return array[:, 0] if is_column else array
 
     def infer(
@@ -161,27 +161,6 @@ class Session:
 def _path(model: str, version: str | None) -> str:
     path = f"/v2/models/{quote(model, safe='')}"
     return path if version is None else f"{path}/versions/{quote(version, safe='')}"
-
-
-def _main_output(signature: Signature) -> TensorSpec:
-    for name in (LABEL, PREDICTION):
-        found = signature.output(name)
-        if found is not None:
-            return found
-    if len(signature.outputs) == 1:
-        return signature.outputs[0]
-    raise Invalid(
-        "no_prediction",
-        "the model has no one prediction; use infer() and pick from its outputs: "
-        + ", ".join(f"'{spec.name}'" for spec in signature.outputs),
-    )
-
-
-def _probabilities(signature: Signature) -> TensorSpec:
-    found = signature.output(PROBABILITIES)
-    if found is None:
-        raise Invalid("no_probabilities", "the model gives no probabilities; use predict()")
-    return found
 
 
 def _answer(request: Request) -> Steps[Answer]:

@@ -2,20 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from modelyard.api.grpc.contents import has_contents, read_contents, write_contents
 from modelyard.api.grpc.messages import ModelInferRequest, ModelInferResponse
+from modelyard.api.refusals import input_spec, output_spec, refuse_unsupported
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Internal, Invalid
 from modelyard.core.ports import Served
 from modelyard.core.signature import TensorSpec
 from modelyard.core.tensors import check_shape, from_raw, to_raw
-
-_UNSUPPORTED: Final = {
-    "shared_memory_region": "tensors travel in the message here, not in shared memory",
-    "classification": "ask for the output itself, not for its classification",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +62,9 @@ class InferCodec:
         return arrays
 
     def _datatype(self, tensor: ModelInferRequest.InferInputTensor) -> Datatype:
-        name = tensor.name
-        spec = self._inputs.get(name)
-        if spec is None:
-            raise Invalid(
-                "unknown_input",
-                f"the model has no input '{name:.140}'; it takes "
-                + ", ".join(f"'{each}'" for each in self._inputs),
-                field=name,
-            )
-        if tensor.datatype != spec.datatype:
-            raise Invalid(
-                "wrong_datatype",
-                f"input '{name}' is {spec.datatype}, not {tensor.datatype:.20}",
-                field=name,
-            )
+        spec = input_spec(self._inputs, tensor.name, tensor.datatype)
         if tensor.parameters:
-            _refuse_unsupported(tensor.parameters, name)
+            refuse_unsupported(tensor.parameters, tensor.name)
         return spec.datatype
 
     def wanted(self, request: ModelInferRequest) -> Wanted:
@@ -98,16 +79,9 @@ class InferCodec:
         return Wanted(request.id, outputs, raw=not typed)
 
     def _output(self, tensor: ModelInferRequest.InferRequestedOutputTensor) -> TensorSpec:
-        spec = self._outputs.get(tensor.name)
-        if spec is None:
-            raise Invalid(
-                "unknown_output",
-                f"the model has no output '{tensor.name:.140}'; it gives "
-                + ", ".join(f"'{each}'" for each in self._outputs),
-                field=tensor.name,
-            )
+        spec = output_spec(self._outputs, tensor.name)
         if tensor.parameters:
-            _refuse_unsupported(tensor.parameters, tensor.name)
+            refuse_unsupported(tensor.parameters, tensor.name)
         return spec
 
     def write(self, wanted: Wanted, outputs: Mapping[str, Array]) -> ModelInferResponse:
@@ -127,9 +101,3 @@ class InferCodec:
             else:
                 write_contents(spec.datatype, array, tensor.contents)
         return response
-
-
-def _refuse_unsupported(parameters: Mapping[str, object], field: str) -> None:
-    for name, instead in _UNSUPPORTED.items():
-        if name in parameters:
-            raise Invalid("unsupported", f"'{name}' is not supported: {instead}", field=field)

@@ -10,6 +10,7 @@ import orjson
 
 from modelyard.api.http.lenient import read_lenient
 from modelyard.api.http.wire import Answer, Headers, Question
+from modelyard.api.refusals import input_spec, output_spec, refuse_unsupported
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid
@@ -133,24 +134,14 @@ class OipCodec:
         position = 0
         for tensor in tensors:
             name = tensor.name
-            spec = self._specs.get(name)
-            if spec is None:
-                raise Invalid(
-                    "unknown_input",
-                    f"the model has no input '{name:.140}'; it takes "
-                    + ", ".join(f"'{each}'" for each in self._specs),
-                    field=name,
-                )
-            if tensor.datatype != spec.datatype:
-                raise Invalid(
-                    "wrong_datatype",
-                    f"input '{name}' is {spec.datatype}, not {tensor.datatype:.20}",
-                    field=name,
-                )
+            spec = input_spec(self._specs, name, tensor.datatype)
             if name in arrays:
                 raise Invalid("duplicate_input", f"input '{name}' is given twice", field=name)
             shape = check_shape(tensor.shape, name)
-            size = tensor.parameters.get("binary_data_size") if tensor.parameters else None
+            size = None
+            if tensor.parameters:
+                refuse_unsupported(tensor.parameters, name)
+                size = tensor.parameters.get("binary_data_size")
             if size is None:
                 arrays[name] = from_list(spec.datatype, shape, tensor.data, name)
                 continue
@@ -175,14 +166,9 @@ class OipCodec:
         else:
             chosen, binary = [], []
             for wanted in request.outputs:
-                spec = self._outputs.get(wanted.name)
-                if spec is None:
-                    raise Invalid(
-                        "unknown_output",
-                        f"the model has no output '{wanted.name:.140}'; it gives "
-                        + ", ".join(f"'{each}'" for each in self._outputs),
-                        field=wanted.name,
-                    )
+                spec = output_spec(self._outputs, wanted.name)
+                if wanted.parameters:
+                    refuse_unsupported(wanted.parameters, spec.name)
                 chosen.append((spec.name, _opening(spec), spec.datatype is Datatype.BYTES))
                 binary.append(_flag(wanted.parameters, "binary_data", default=everything_binary))
         if any(binary):
