@@ -4,10 +4,7 @@ No framework stands in the hot path: parsed head, dictionary look-ups, decode, s
 call has ended, one write. A connection answers one request at a time; pipelined ones wait.
 """
 
-import asyncio
 import logging
-import zlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import httptools
@@ -17,13 +14,17 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from modelyard.api.http.doors import Door, Doors
+from modelyard.api.http.cycles import (
+    LIVE,
+    READY,
+    HealthCycle,
+    InferenceCycle,
+    RefusalCycle,
+)
 from modelyard.api.http.errors import error_body, status_of
-from modelyard.api.http.oip import OipCodec
-from modelyard.api.http.wire import Answer, Codec, Question
-from modelyard.core.call import Call
-from modelyard.core.errors import Exhausted, Internal, Invalid, ModelyardError, Unavailable
-from modelyard.core.ports import Exchange, Served
+from modelyard.api.http.surroundings import Surroundings, header_lines
+from modelyard.api.http.wire import Answer
+from modelyard.core.errors import Exhausted, Invalid, ModelyardError, Unavailable
 
 _log = logging.getLogger(__name__)
 
@@ -36,182 +37,7 @@ _HALF_CLOSED_S: Final = 1.0
 gone for good looks the same, and its calls must not hold a place for long."""
 _LEAST_BYTES_S: Final = 1000
 """A body that comes more slowly than this on average is not worth waiting for."""
-_LARGE_BODY: Final = 256 * 1024
-"""From how many bytes on a body is read in a thread: it may take longer than the loop may wait."""
 _MAY_RETRY: Final = frozenset({"queue_full", "closing", "starting", "not_serving"})
-
-
-class Surroundings:
-    """What all connections of one server share."""
-
-    def __init__(self, exchange: Exchange, *, max_body_bytes: int) -> None:
-        self.exchange = exchange
-        self.doors = Doors(exchange)
-        self.max_body_bytes = max_body_bytes
-        # One thread: large requests wait for each other, and the loop for a time slice at most.
-        self.reader = ThreadPoolExecutor(1, "modelyard reader")
-        self._date_of: object = None
-        self._ok = b""
-
-    def head(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """Status line and usual headers of a good answer, remade when the date has moved on."""
-        if default_headers is not self._date_of:
-            self._date_of = default_headers
-            self._ok = STATUS_LINE[200] + _header_lines(default_headers)
-        return self._ok
-
-
-class _NoEvent(asyncio.Event):
-    """Stands where uvicorn keeps the event that wakes an application: here nobody waits."""
-
-    def set(self) -> None:
-        """Wake nobody."""
-
-
-_NO_EVENT: Final = _NoEvent()
-_NO_DOOR: Final = Door("health", OipCodec, "")
-_LIVE: Final = b"/v2/health/live"
-_READY: Final = b"/v2/health/ready"
-
-
-class InferenceCycle(RequestResponseCycle):
-    """One inference request on one connection, from its head to its last byte.
-
-    To uvicorn's protocol it is a request in progress like any other, so that pipelining, shutdown
-    and lost connections are the base class's business for both kinds. Its state is its own: the
-    base's constructor, made for ASGI, is not called.
-    """
-
-    def __init__(
-        self,
-        protocol: "InferenceProtocol",
-        door: Door,
-        headers: dict[bytes, bytes],
-        *,
-        keep_alive: bool,
-    ) -> None:
-        self.protocol = protocol
-        self.door = door
-        self.headers = headers
-        self.keep_alive = keep_alive
-        self.content: bytes | bytearray = b""
-        self.more_body = True
-        self.expects_100_continue = False
-        self.disconnected = False
-        self.response_complete = False
-        self.call: Call | None = None
-        self.question: Question | None = None
-        self.message_event = _NO_EVENT
-
-    def run(self) -> None:
-        """Decode the whole request and bring it to the exchange."""
-        protocol = self.protocol
-        try:
-            exchange = protocol.surroundings.exchange
-            served = exchange.find(self.door.model, self.door.version)
-            codec = self.door.bind(served)
-            if len(self.content) >= _LARGE_BODY or b"content-encoding" in self.headers:
-                reading = protocol.surroundings.reader.submit(self._read, codec)
-                asyncio.wrap_future(reading, loop=protocol.loop).add_done_callback(
-                    lambda done: self._take(served, done)
-                )
-                return
-            self._submit(served, self._read(codec))
-        except ModelyardError as error:
-            self.refuse(error)
-        except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
-            _log.exception("a request to %s failed before it was submitted", self.door.model)
-            self.refuse(Internal("internal", "the server failed on this request; see its log"))
-
-    def _read(self, codec: Codec) -> Question:
-        body = self.content
-        encoding = self.headers.get(b"content-encoding")
-        if encoding is not None:
-            body = decompress(body, encoding, self.protocol.surroundings.max_body_bytes)
-        return codec.read(self.headers, bytes(body))
-
-    def _take(self, served: Served, reading: "asyncio.Future[Question]") -> None:
-        """Go on with what was read in the reader's thread, unless the caller has gone."""
-        if reading.cancelled():
-            return
-        # Looked at in any case: an error that nobody looks at is a line in the log.
-        reading.exception()
-        if self.disconnected or self.response_complete:
-            return
-        try:
-            now = self.protocol.surroundings.exchange.find(self.door.model, self.door.version)
-            if now is not served:
-                # A swap came between: the new version may take other inputs.
-                self.run()
-                return
-            self._submit(served, reading.result())
-        except ModelyardError as error:
-            self.refuse(error)
-        except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
-            _log.exception("a request to %s failed before it was submitted", self.door.model)
-            self.refuse(Internal("internal", "the server failed on this request; see its log"))
-
-    def _submit(self, served: Served, question: Question) -> None:
-        self.content = b""
-        self.question = question
-        self.call = Call(served.model, served.version, question.inputs, question.rows, self.reply)
-        self.protocol.surroundings.exchange.submit(self.call)
-
-    def reply(self, call: Call) -> None:
-        """The call has ended: write its answer, unless nobody is there to read it."""
-        # The call holds this method: letting go of it here spares the garbage collector.
-        self.call = None
-        question, self.question = self.question, None
-        if self.disconnected or self.response_complete or question is None:
-            return
-        if call.error is not None:
-            self.refuse(call.error)
-            return
-        try:
-            answer = question.write(call)
-        except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
-            _log.exception("the answer of call %s could not be written", call.id)
-            self.refuse(
-                Internal("unwritable", f"the answer cannot be written; see the log for {call.id}")
-            )
-            return
-        self.protocol.write_answer(self, answer)
-
-    def refuse(self, error: ModelyardError) -> None:
-        """Write an error and end the request."""
-        self.content = b""
-        if not self.disconnected and not self.response_complete:
-            self.protocol.write_error(self, error)
-
-
-class HealthCycle(InferenceCycle):
-    """A health question: answered on the spot, whatever the models and the application do."""
-
-    def __init__(self, protocol: "InferenceProtocol", path: bytes, *, keep_alive: bool) -> None:
-        super().__init__(protocol, _NO_DOOR, {}, keep_alive=keep_alive)
-        self.path = path
-
-    def run(self) -> None:
-        """Answer yes or no."""
-        if self.path == _LIVE:
-            self.protocol.write_answer(self, Answer(b'{"live":true}'))
-        elif self.protocol.surroundings.exchange.is_ready():
-            self.protocol.write_answer(self, Answer(b'{"ready":true}'))
-        else:
-            self.refuse(Unavailable("not_ready", "not every deployed model answers; see the index"))
-
-
-class RefusalCycle(InferenceCycle):
-    """What cannot be read as a request: refused when its turn comes, and nothing comes after."""
-
-    def __init__(self, protocol: "InferenceProtocol", error: ModelyardError) -> None:
-        super().__init__(protocol, _NO_DOOR, {}, keep_alive=False)
-        self.more_body = False
-        self.error = error
-
-    def run(self) -> None:
-        """Say what is wrong."""
-        self.refuse(self.error)
 
 
 class InferenceProtocol(HttpToolsProtocol):
@@ -290,7 +116,7 @@ class InferenceProtocol(HttpToolsProtocol):
                     InferenceCycle(self, door, dict(self.headers), keep_alive=self._stays())
                 )
                 return
-        elif method == b"GET" and path in (_LIVE, _READY):
+        elif method == b"GET" and path in (LIVE, READY):
             self._begin(HealthCycle(self, path, keep_alive=self._stays()))
             return
         # The ASGI scope is made only now that somebody needs it.
@@ -395,7 +221,7 @@ class InferenceProtocol(HttpToolsProtocol):
         return b"".join(
             (
                 STATUS_LINE[status_of(error)],
-                _header_lines(self.server_state.default_headers),
+                header_lines(self.server_state.default_headers),
                 b"retry-after: 1\r\n" if error.code in _MAY_RETRY else b"",
                 b"connection: close\r\n" if close else b"",
                 b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body),
@@ -574,32 +400,3 @@ def _origin_form(url: bytes) -> bytes:
     parsed = httptools.parse_url(url)
     path = parsed.path or b"/"
     return path + b"?" + parsed.query if parsed.query else path
-
-
-def _header_lines(headers: list[tuple[bytes, bytes]]) -> bytes:
-    return b"".join(b"%b: %b\r\n" % header for header in headers)
-
-
-def decompress(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes:
-    """Undo gzip or deflate, never making more than `limit` bytes."""
-    name = encoding.strip().lower()
-    if name == b"identity":
-        return bytes(body)
-    if name not in (b"gzip", b"deflate"):
-        raise Invalid(
-            "unsupported_encoding",
-            f"content encoding '{name.decode('latin-1'):.20}' is not understood; use gzip, "
-            "deflate or none",
-            field="Content-Encoding",
-        )
-    # 32 added to the window size lets zlib recognise either header by itself.
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS + 32)
-    try:
-        plain = inflater.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise Invalid("bad_encoding", f"the body is not {name.decode()}: {error}") from None
-    if len(plain) > limit:
-        raise Exhausted("body_too_large", f"the body unpacks to more than {limit} bytes")
-    if not inflater.eof:
-        raise Invalid("bad_encoding", f"the body ends inside its {name.decode()} stream")
-    return plain

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import uvicorn
 
-from modelyard.api.http.protocol import InferenceProtocol, Surroundings
+from modelyard.api.http.protocol import InferenceProtocol
+from modelyard.api.http.surroundings import Surroundings
 from modelyard.core.errors import Unavailable
 from modelyard.core.ports import Exchange
 

@@ -14,8 +14,9 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from modelyard.api.http.oip import OipCodec
-from modelyard.api.http.protocol import InferenceProtocol, Surroundings
+from modelyard.api.http.protocol import InferenceProtocol
 from modelyard.api.http.server import bind
+from modelyard.api.http.surroundings import Surroundings
 from modelyard.api.http.wire import Headers, Question
 from modelyard.core.call import Outcome
 from modelyard.core.datatypes import Datatype

@@ -1,0 +1,176 @@
+"""One request on one connection, from its head to its last byte: inference, health, or refused."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from modelyard.api.http.doors import Door
+from modelyard.api.http.encoding import decompress
+from modelyard.api.http.oip import OipCodec
+from modelyard.api.http.wire import Answer, Codec, Question
+from modelyard.core.call import Call
+from modelyard.core.errors import Internal, ModelyardError, Unavailable
+from modelyard.core.ports import Served
+
+if TYPE_CHECKING:
+    from modelyard.api.http.protocol import InferenceProtocol
+
+_log = logging.getLogger(__name__)
+
+_LARGE_BODY: Final = 256 * 1024
+"""From how many bytes on a body is read in a thread: it may take longer than the loop may wait."""
+
+
+class _NoEvent(asyncio.Event):
+    """Stands where uvicorn keeps the event that wakes an application: here nobody waits."""
+
+    def set(self) -> None:
+        """Wake nobody."""
+
+
+_NO_EVENT: Final = _NoEvent()
+_NO_DOOR: Final = Door("health", OipCodec, "")
+LIVE: Final = b"/v2/health/live"
+READY: Final = b"/v2/health/ready"
+
+
+class InferenceCycle(RequestResponseCycle):
+    """One inference request on one connection, from its head to its last byte.
+
+    To uvicorn's protocol it is a request in progress like any other, so that pipelining, shutdown
+    and lost connections are the base class's business for both kinds. Its state is its own: the
+    base's constructor, made for ASGI, is not called.
+    """
+
+    def __init__(
+        self,
+        protocol: "InferenceProtocol",
+        door: Door,
+        headers: dict[bytes, bytes],
+        *,
+        keep_alive: bool,
+    ) -> None:
+        self.protocol = protocol
+        self.door = door
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.content: bytes | bytearray = b""
+        self.more_body = True
+        self.expects_100_continue = False
+        self.disconnected = False
+        self.response_complete = False
+        self.call: Call | None = None
+        self.question: Question | None = None
+        self.message_event = _NO_EVENT
+
+    def run(self) -> None:
+        """Decode the whole request and bring it to the exchange."""
+        protocol = self.protocol
+        try:
+            exchange = protocol.surroundings.exchange
+            served = exchange.find(self.door.model, self.door.version)
+            codec = self.door.bind(served)
+            if len(self.content) >= _LARGE_BODY or b"content-encoding" in self.headers:
+                reading = protocol.surroundings.reader.submit(self._read, codec)
+                asyncio.wrap_future(reading, loop=protocol.loop).add_done_callback(
+                    lambda done: self._take(served, done)
+                )
+                return
+            self._submit(served, self._read(codec))
+        except ModelyardError as error:
+            self.refuse(error)
+        except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
+            _log.exception("a request to %s failed before it was submitted", self.door.model)
+            self.refuse(Internal("internal", "the server failed on this request; see its log"))
+
+    def _read(self, codec: Codec) -> Question:
+        body = self.content
+        encoding = self.headers.get(b"content-encoding")
+        if encoding is not None:
+            body = decompress(body, encoding, self.protocol.surroundings.max_body_bytes)
+        return codec.read(self.headers, bytes(body))
+
+    def _take(self, served: Served, reading: "asyncio.Future[Question]") -> None:
+        """Go on with what was read in the reader's thread, unless the caller has gone."""
+        if reading.cancelled():
+            return
+        # Looked at in any case: an error that nobody looks at is a line in the log.
+        reading.exception()
+        if self.disconnected or self.response_complete:
+            return
+        try:
+            now = self.protocol.surroundings.exchange.find(self.door.model, self.door.version)
+            if now is not served:
+                # A swap came between: the new version may take other inputs.
+                self.run()
+                return
+            self._submit(served, reading.result())
+        except ModelyardError as error:
+            self.refuse(error)
+        except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
+            _log.exception("a request to %s failed before it was submitted", self.door.model)
+            self.refuse(Internal("internal", "the server failed on this request; see its log"))
+
+    def _submit(self, served: Served, question: Question) -> None:
+        self.content = b""
+        self.question = question
+        self.call = Call(served.model, served.version, question.inputs, question.rows, self.reply)
+        self.protocol.surroundings.exchange.submit(self.call)
+
+    def reply(self, call: Call) -> None:
+        """The call has ended: write its answer, unless nobody is there to read it."""
+        # The call holds this method: letting go of it here spares the garbage collector.
+        self.call = None
+        question, self.question = self.question, None
+        if self.disconnected or self.response_complete or question is None:
+            return
+        if call.error is not None:
+            self.refuse(call.error)
+            return
+        try:
+            answer = question.write(call)
+        except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
+            _log.exception("the answer of call %s could not be written", call.id)
+            self.refuse(
+                Internal("unwritable", f"the answer cannot be written; see the log for {call.id}")
+            )
+            return
+        self.protocol.write_answer(self, answer)
+
+    def refuse(self, error: ModelyardError) -> None:
+        """Write an error and end the request."""
+        self.content = b""
+        if not self.disconnected and not self.response_complete:
+            self.protocol.write_error(self, error)
+
+
+class HealthCycle(InferenceCycle):
+    """A health question: answered on the spot, whatever the models and the application do."""
+
+    def __init__(self, protocol: "InferenceProtocol", path: bytes, *, keep_alive: bool) -> None:
+        super().__init__(protocol, _NO_DOOR, {}, keep_alive=keep_alive)
+        self.path = path
+
+    def run(self) -> None:
+        """Answer yes or no."""
+        if self.path == LIVE:
+            self.protocol.write_answer(self, Answer(b'{"live":true}'))
+        elif self.protocol.surroundings.exchange.is_ready():
+            self.protocol.write_answer(self, Answer(b'{"ready":true}'))
+        else:
+            self.refuse(Unavailable("not_ready", "not every deployed model answers; see the index"))
+
+
+class RefusalCycle(InferenceCycle):
+    """What cannot be read as a request: refused when its turn comes, and nothing comes after."""
+
+    def __init__(self, protocol: "InferenceProtocol", error: ModelyardError) -> None:
+        super().__init__(protocol, _NO_DOOR, {}, keep_alive=False)
+        self.more_body = False
+        self.error = error
+
+    def run(self) -> None:
+        """Say what is wrong."""
+        self.refuse(self.error)
