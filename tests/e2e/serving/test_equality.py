@@ -19,7 +19,7 @@ from tests.zoo import ZOO, Case, load
 
 TOLERANCE = 1e-5
 Answers = dict[str, np.ndarray]
-_OVER_THE_COMMAND_LINE = {"mixed_strings", "mixed_regression", "iris_named"}
+_THROUGH_THE_SERVER_TOO = {"mixed_strings", "mixed_regression", "iris_named"}
 
 
 def expected(estimator: object, table: object) -> dict[str, np.ndarray]:
@@ -132,14 +132,15 @@ def test_every_road_gives_the_estimators_own_answer(
     assert_equal(wanted, over_grpc(place, name, signature, table))
     if isinstance(table, pd.DataFrame):
         assert_equal(wanted, over_rows(place, name, table, wanted))
-    if case.dataset in _OVER_THE_COMMAND_LINE:
-        assert isinstance(table, pd.DataFrame)
-        table.to_csv(tmp_path / "rows.csv", index=False)
-        for options in ([], ["--server", place.server.url]):
-            done = Command(place.yard.config.home)(
-                "predict", name, "--input", tmp_path / "rows.csv", *options
-            )
-            assert_equal(wanted, _read_answers(done.stdout, wanted))
+    names = [column.name for column in signature.columns]
+    rows = pd.DataFrame(table, columns=None if isinstance(table, pd.DataFrame) else names)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    roads = [["--server", place.server.url]] if case.dataset in _THROUGH_THE_SERVER_TOO else []
+    for options in ([], *roads):
+        done = Command(place.yard.config.home)(
+            "predict", name, "--input", tmp_path / "rows.csv", *options
+        )
+        assert_equal(wanted, _read_answers(done.stdout, wanted))
 
 
 def _read_answers(printed: bytes, wanted: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
