@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo check format test tools bench docs proto constraints clean
+.PHONY: help setup demo check format test tools bench docs proto clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,9 +47,6 @@ docs: setup ## Make the generated pages of docs/reference anew
 
 proto: setup ## Make the descriptor of the gRPC protocol anew
 	$(BIN)/python -m modelyard.api.grpc.generate
-
-constraints: ## Resolve the newest versions and pin them
-	./scripts/constraints.sh
 
 clean: ## Remove what was built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

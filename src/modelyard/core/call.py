@@ -106,11 +106,6 @@ class Call:
         """An id that no other call has, in this process or any other; text only when asked for."""
         return f"{_PREFIX}-{self.number:x}"
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the call has ended; nothing may be done for it any more."""
-        return self.outcome is not None
-
     def answer(self, outputs: Mapping[str, Array]) -> None:
         """End the call well."""
         if self.outcome is None:
