@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from modelyard import __version__
 from modelyard.bundle.draft import Draft
@@ -19,7 +19,9 @@ from modelyard.core.names import Reference
 from modelyard.core.ports import Gate
 from modelyard.registry.blobs import LocalBlobStore
 from modelyard.registry.registry import Registry
-from modelyard.serving.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from modelyard.serving.endpoint import Endpoint
 
 _T = TypeVar("_T")
 
@@ -70,11 +72,13 @@ def _check_owner(home: Path, identity: str) -> None:
 
 def endpoint_opener(
     config: Config, registry: Registry, gate: Gate
-) -> Callable[[str, int], Endpoint]:
+) -> Callable[[str, int], "Endpoint"]:
     """How a node loads a version: verify, check trust, construct, warm up. Blocks; raises."""
     from modelyard.bundle.samples import decode_samples
     from modelyard.runtimes.open import open_runtime, platform_of
-    from modelyard.serving.endpoint import Identity, Limits
+    from modelyard.serving.endpoint import Endpoint, Identity
+    from modelyard.serving.scheduler import Limits, Scheduler
+    from modelyard.serving.statistics import Statistics
     from modelyard.serving.warmup import warm_up
 
     limits = Limits(
@@ -84,7 +88,7 @@ def endpoint_opener(
         lanes=config.lanes or usable_cores(),
     )
 
-    def open_endpoint(model: str, number: int) -> Endpoint:
+    def open_endpoint(model: str, number: int) -> "Endpoint":
         version = registry.resolve(Reference(model, version=number))
         bundle = registry.bundle(version)
         bundle.verify()
@@ -96,13 +100,17 @@ def endpoint_opener(
             version=number,
             digest=bundle.digest,
             platform=platform_of(manifest.serving.format),
+            signature=runtime.signature,
             sample=samples.inputs if samples else None,
         )
+        statistics = Statistics()
         try:
-            return Endpoint(identity, runtime, warm_up(runtime, samples), gate, limits)
+            cost = warm_up(runtime, samples)
         except BaseException:
             runtime.close()
             raise
+        backend = Scheduler(f"{model}:{number}", runtime, cost, limits, statistics)
+        return Endpoint(identity, backend, gate, statistics)
 
     return open_endpoint
 

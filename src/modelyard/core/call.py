@@ -10,10 +10,13 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from modelyard.core.datatypes import Array
 from modelyard.core.errors import Cancelled, Kind, ModelyardError
+
+if TYPE_CHECKING:
+    from modelyard.core.ports import Served
 
 _PREFIX: Final = os.urandom(6).hex()
 _COUNT: Final = itertools.count(1)
@@ -55,9 +58,10 @@ class Timer(Protocol):
 class Call:
     """One request. Owned by the event loop: every method is called on the loop's thread.
 
-    `inputs` are checked arrays by name, `rows` their batch length, `deadline_ns` a
-    `time.monotonic_ns` moment or None. `reply` is called once, with the call, when it has ended:
-    then either `outputs` or `error` is set.
+    `served` is the version it is for, `inputs` are checked arrays by name, `rows` their batch
+    length, `deadline_ns` a `time.monotonic_ns` moment or None. Of two that wait, the one with the
+    higher `priority` runs first. `reply` is called once, with the call, when it has ended: then
+    either `outputs` or `error` is set. `is_waiting` belongs to whoever queues it.
     """
 
     __slots__ = (
@@ -65,34 +69,39 @@ class Call:
         "ended_ns",
         "error",
         "inputs",
-        "model",
+        "is_waiting",
         "number",
         "outcome",
         "outputs",
+        "parameters",
+        "priority",
         "reply",
         "rows",
+        "served",
         "settle",
         "started_ns",
         "timer",
-        "version",
     )
 
     def __init__(
         self,
-        model: str,
-        version: int,
+        served: "Served",
         inputs: Mapping[str, Array],
         rows: int,
         reply: Callable[["Call"], None],
         deadline_ns: int | None = None,
+        priority: int = 0,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
         self.number = next(_COUNT)
-        self.model = model
-        self.version = version
+        self.served = served
         self.inputs = inputs
         self.rows = rows
         self.reply = reply
         self.deadline_ns = deadline_ns
+        self.priority = priority
+        self.parameters = parameters
+        self.is_waiting = False
         self.settle: Callable[[Call], None] | None = None
         self.timer: Timer | None = None
         self.outputs: Mapping[str, Array] | None = None

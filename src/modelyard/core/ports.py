@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array
 from modelyard.core.signature import Signature
 
 Arrays = Mapping[str, Array]
+Headers = Mapping[bytes, bytes]
+"""A request's headers, or gRPC metadata, by lower-case name; of a repeated one the last."""
+NO_HEADERS: Final[Headers] = {}
 
 
 class Runtime(Protocol):
@@ -146,11 +149,65 @@ class Listing:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """How often something was done, and the nanoseconds that it took in all."""
+
+    count: int = 0
+    ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedStatistics:
+    """What a version has done since it was loaded, over every worker of the node.
+
+    `batches` by rows; `success`, `fail` and `queue` count calls, `compute` batches, and `cache_hit`
+    calls that the response cache answered. `rows` are those of calls that were answered.
+    """
+
+    model: str
+    version: int
+    rows: int = 0
+    last_ms: int = 0
+    success: Spent = Spent()
+    fail: Spent = Spent()
+    queue: Spent = Spent()
+    compute: Spent = Spent()
+    cache_hit: Spent = Spent()
+    batches: Mapping[int, Spent] = field(default_factory=dict)
+
+
+class Operations(Protocol):
+    """What a protocol may ask of the whole node, beyond calls. May wait; used on the loop."""
+
+    async def statistics(
+        self, model: str | None = None, version: str | None = None
+    ) -> Sequence[ServedStatistics]:
+        """Of one version, or of all that are served; raises `NotFound`."""
+        ...
+
+    async def load(self, model: str) -> None:
+        """Deploy a model's newest accepted version, or load the routed one, and wait until it
+        answers here; raises `NotFound`, `Unavailable` with the reason, or `Denied`."""
+        ...
+
+    async def unload(self, model: str) -> None:
+        """Take a model's route away and wait until it answers no more; raises as `load` does."""
+        ...
+
+
 class Exchange(Protocol):
     """Where every protocol brings its calls. Used on the event loop's thread only."""
 
-    def find(self, model: str, version: str | None = None) -> Served:
-        """The version that the route gives (or the number asked for); raises `NotFound`."""
+    def find(self, model: str, version: str | None = None, headers: Headers = NO_HEADERS) -> Served:
+        """The version that the route gives (or the number asked for); raises `NotFound`.
+
+        `headers` may keep a caller on one of several versions, where the route says so.
+        """
+        ...
+
+    def serves(self, served: Served) -> bool:
+        """Whether calls to this version are still taken: it was not swapped for another."""
         ...
 
     def submit(self, call: Call) -> None:

@@ -109,8 +109,8 @@ class _Failures:
         _log.error(
             "call %s to %s:%d failed (and %d before it, not logged)",
             call.id,
-            call.model,
-            call.version,
+            call.served.model,
+            call.served.version,
             more,
             exc_info=error,
         )

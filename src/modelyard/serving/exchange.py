@@ -1,10 +1,11 @@
 """The exchange: which endpoint answers for which model, and the swap of one for another."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from modelyard.core.call import Call
 from modelyard.core.errors import ModelyardError, NotFound, Unavailable
-from modelyard.core.ports import Listing
+from modelyard.core.ports import NO_HEADERS, Headers, Listing, Served
 from modelyard.serving.endpoint import Endpoint
 
 
@@ -29,7 +30,9 @@ class LocalExchange:
         self._is_synced = False
         self._is_draining = False
 
-    def find(self, model: str, version: str | None = None) -> Endpoint:
+    def find(
+        self, model: str, version: str | None = None, headers: Headers = NO_HEADERS
+    ) -> Endpoint:
         """The endpoint that answers for a model, or for exactly that version of it."""
         endpoint = self._endpoints.get(model)
         if endpoint is None:
@@ -59,9 +62,13 @@ class LocalExchange:
     def submit(self, call: Call) -> None:
         """Hand the call to its endpoint; it ends through its own reply, always."""
         try:
-            self.find(call.model, str(call.version)).accept(call)
+            cast(Endpoint, call.served).accept(call)
         except ModelyardError as error:
             call.fail(error)
+
+    def serves(self, served: Served) -> bool:
+        """Whether calls to this version are still taken: it was not swapped for another."""
+        return not cast(Endpoint, served).is_retired
 
     def listings(self) -> list[Listing]:
         """Every version that is served or should be."""

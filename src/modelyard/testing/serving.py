@@ -14,8 +14,10 @@ from modelyard.core.ports import Arrays, Runtime
 from modelyard.core.signature import Signature
 from modelyard.gateway.open_gate import OpenGate
 from modelyard.serving.cost import BatchCost
-from modelyard.serving.endpoint import Endpoint, Identity, Limits
+from modelyard.serving.endpoint import Endpoint, Identity
 from modelyard.serving.exchange import LocalExchange
+from modelyard.serving.scheduler import Limits, Scheduler
+from modelyard.serving.statistics import Statistics
 
 LIMITS = Limits(queue_rows=16_384, max_batch_rows=1024, inline_us=300, lanes=2)
 
@@ -59,9 +61,16 @@ def endpoint_of(
     if cost_us is not None:
         cost.observe(1, cost_us)
     identity = Identity(
-        model=model, version=version, digest="sha256:test", platform="test", sample=sample
+        model=model,
+        version=version,
+        digest="sha256:test",
+        platform="test",
+        signature=runtime.signature,
+        sample=sample,
     )
-    return Endpoint(identity, runtime, cost, gate or OpenGate(), limits)
+    statistics = Statistics()
+    backend = Scheduler(f"{model}:{version}", runtime, cost, limits, statistics)
+    return Endpoint(identity, backend, gate or OpenGate(), statistics)
 
 
 @dataclass(frozen=True, slots=True)

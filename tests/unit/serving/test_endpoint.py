@@ -12,7 +12,8 @@ from modelyard.core.errors import Exhausted, Invalid, Unavailable
 from modelyard.core.ports import Arrays
 from modelyard.core.signature import Signature, TensorSpec
 from modelyard.gateway.open_gate import OpenGate
-from modelyard.serving.endpoint import Endpoint, Limits
+from modelyard.serving.endpoint import Endpoint
+from modelyard.serving.scheduler import Limits
 from modelyard.testing.serving import FunctionRuntime, endpoint_of
 
 ROWS = Signature(
@@ -35,8 +36,7 @@ def ask(
 ) -> "asyncio.Future[Call]":
     future: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
     call = Call(
-        "model",
-        1,
+        endpoint,
         {"x": array},
         len(array) if rows is None else rows,
         future.set_result,
@@ -378,7 +378,7 @@ def test_a_call_is_settled_once_however_often_it_ends() -> None:
 
     async def go() -> None:
         endpoint = endpoint_of(FunctionRuntime(ROWS, double), gate=gate)
-        call = Call("model", 1, {"x": one(1)}, 1, replies.append)
+        call = Call(endpoint, {"x": one(1)}, 1, replies.append)
         endpoint.accept(call)
         call.cancel()
         call.answer({})

@@ -19,7 +19,8 @@ from modelyard.core.errors import Invalid, ModelyardError
 from modelyard.core.ports import Arrays
 from modelyard.core.signature import Signature, TensorSpec
 from modelyard.gateway.open_gate import OpenGate
-from modelyard.serving.endpoint import Limits
+from modelyard.serving.endpoint import Endpoint
+from modelyard.serving.scheduler import Limits
 from modelyard.testing.serving import FunctionRuntime, endpoint_of
 
 ROWS = Signature(
@@ -37,10 +38,13 @@ def one(value: float = 1.0) -> np.ndarray:
 
 
 def a_call(
-    done: Callable[[Call], None], array: np.ndarray | None = None, deadline_ns: int | None = None
+    endpoint: Endpoint,
+    done: Callable[[Call], None],
+    array: np.ndarray | None = None,
+    deadline_ns: int | None = None,
 ) -> Call:
     array = one() if array is None else array
-    return Call("model", 1, {"x": array}, len(array), done, deadline_ns)
+    return Call(endpoint, {"x": array}, len(array), done, deadline_ns)
 
 
 class Panic(BaseException):
@@ -64,7 +68,7 @@ def test_whatever_a_runtime_raises_fails_the_call_alone(
         ended = []
         for value in (13, 1):
             future: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-            endpoint.accept(a_call(future.set_result, one(value)))
+            endpoint.accept(a_call(endpoint, future.set_result, one(value)))
             ended.append(await asyncio.wait_for(future, 10))
         assert endpoint.open_calls == 0
         return ended
@@ -83,7 +87,7 @@ def test_a_reply_that_raises_costs_the_others_nothing() -> None:
     async def go() -> None:
         endpoint = endpoint_of(FunctionRuntime(ROWS, double), gate=gate)
         for done in (refuse, answered.append, answered.append):
-            endpoint.accept(a_call(done))
+            endpoint.accept(a_call(endpoint, done))
         for _ in range(3):
             await asyncio.sleep(0)
         assert endpoint.open_calls == 0
@@ -121,7 +125,12 @@ def test_an_answered_call_is_forgotten_before_its_deadline() -> None:
         kept = weakref.ref(array)
         outcomes: list[Outcome | None] = []
         endpoint.accept(
-            a_call(lambda call: outcomes.append(call.outcome), array, time.monotonic_ns() + 10**12)
+            a_call(
+                endpoint,
+                lambda call: outcomes.append(call.outcome),
+                array,
+                time.monotonic_ns() + 10**12,
+            )
         )
         del array
         for _ in range(3):
@@ -149,7 +158,7 @@ def test_calls_without_rows_count_in_the_queue() -> None:
         for _ in range(20):
             future: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
             try:
-                endpoint.accept(a_call(future.set_result, empty))
+                endpoint.accept(a_call(endpoint, future.set_result, empty))
                 futures.append(future)
             except Exception:  # noqa: BLE001 - counted
                 refused += 1
@@ -173,12 +182,12 @@ def test_cancelled_calls_make_room_in_the_queue() -> None:
     async def go() -> None:
         endpoint = endpoint_of(FunctionRuntime(ROWS, wait), cost_us=1e6, limits=LANE)
         first: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-        endpoint.accept(a_call(first.set_result))
+        endpoint.accept(a_call(endpoint, first.set_result))
         assert await asyncio.to_thread(entered.wait, 10)
         kept = []
         for _ in range(1000):
             array = one()
-            call = a_call(lambda _: None, array)
+            call = a_call(endpoint, lambda _: None, array)
             endpoint.accept(call)
             call.cancel()
             kept.append(weakref.ref(array))
@@ -186,7 +195,7 @@ def test_cancelled_calls_make_room_in_the_queue() -> None:
         gc.collect()
         assert sum(each() is not None for each in kept) <= 10
         last: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-        endpoint.accept(a_call(last.set_result))
+        endpoint.accept(a_call(endpoint, last.set_result))
         go_on.set()
         for call in await asyncio.wait_for(asyncio.gather(first, last), 10):
             assert call.outcome is Outcome.OK
@@ -216,7 +225,7 @@ def test_outputs_that_are_not_the_signatures_are_a_failure(outputs: object) -> N
         runtime.run = lambda inputs: outputs  # type: ignore[method-assign,assignment,return-value]
         endpoint = endpoint_of(runtime)
         future: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-        endpoint.accept(a_call(future.set_result))
+        endpoint.accept(a_call(endpoint, future.set_result))
         return await asyncio.wait_for(future, 10)
 
     call = asyncio.run(go())
@@ -231,7 +240,7 @@ def test_a_wider_float_is_answered_in_the_signatures_type() -> None:
             FunctionRuntime(ROWS, lambda inputs: {"y": inputs["x"].astype(np.float64)})
         )
         future: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-        endpoint.accept(a_call(future.set_result))
+        endpoint.accept(a_call(endpoint, future.set_result))
         return await asyncio.wait_for(future, 10)
 
     outputs = asyncio.run(go()).outputs
@@ -251,7 +260,7 @@ def test_a_refusal_leaves_no_cycle() -> None:
         gc.disable()
         try:
             for _ in range(100):
-                endpoint.accept(a_call(lambda _: None))
+                endpoint.accept(a_call(endpoint, lambda _: None))
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
             return gc.collect()
@@ -295,7 +304,7 @@ def test_every_admitted_call_is_settled_and_told_once(
             if step in ("ask", "late"):
                 rows = number if step == "ask" else 1
                 deadline_ns = time.monotonic_ns() + number if step == "late" else None
-                call = a_call(told.append, np.zeros((rows, 1), np.float32), deadline_ns)
+                call = a_call(endpoint, told.append, np.zeros((rows, 1), np.float32), deadline_ns)
                 with contextlib.suppress(ModelyardError):
                     endpoint.accept(call)
                     accepted.append(call)

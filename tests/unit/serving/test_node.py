@@ -179,7 +179,7 @@ def test_a_swap_loses_no_call() -> None:
             for n in range(5):
                 served = exchange.find("model")
                 inputs = {"x": np.array([n], np.float32)}
-                exchange.submit(Call("model", served.version, inputs, 1, answers.append))
+                exchange.submit(Call(served, inputs, 1, answers.append))
                 asked += 1
             if version % 3 == 0:
                 await asyncio.sleep(0)
@@ -187,7 +187,7 @@ def test_a_swap_loses_no_call() -> None:
         assert all(call.error is None for call in answers)
         for call in answers:
             assert call.outputs is not None
-            assert call.outputs["y"][0] == call.inputs["x"][0] + call.version
+            assert call.outputs["y"][0] == call.inputs["x"][0] + call.served.version
         await asyncio.wait_for(until(lambda: exchange.closing == 0), 20)
 
     asyncio.run(go())

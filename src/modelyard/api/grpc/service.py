@@ -60,7 +60,7 @@ class InferenceService:
             if not ended.done():
                 ended.set_result(None)
 
-        call = Call(served.model, served.version, arrays, rows, reply, deadline_ns)
+        call = Call(served, arrays, rows, reply, deadline_ns)
         self._exchange.submit(call)
         try:
             await ended

@@ -70,7 +70,7 @@ class InferenceCycle(RequestResponseCycle):
         protocol = self.protocol
         try:
             exchange = protocol.surroundings.exchange
-            served = exchange.find(self.door.model, self.door.version)
+            served = exchange.find(self.door.model, self.door.version, self.headers)
             codec = self.door.bind(served)
             if len(self.content) >= _LARGE_BODY or b"content-encoding" in self.headers:
                 reading = protocol.surroundings.reader.submit(self._read, codec)
@@ -101,8 +101,7 @@ class InferenceCycle(RequestResponseCycle):
         if self.disconnected or self.response_complete:
             return
         try:
-            now = self.protocol.surroundings.exchange.find(self.door.model, self.door.version)
-            if now is not served:
+            if not self.protocol.surroundings.exchange.serves(served):
                 # A swap came between: the new version may take other inputs.
                 self.run()
                 return
@@ -116,7 +115,7 @@ class InferenceCycle(RequestResponseCycle):
     def _submit(self, served: Served, question: Question) -> None:
         self.content = b""
         self.question = question
-        self.call = Call(served.model, served.version, question.inputs, question.rows, self.reply)
+        self.call = Call(served, question.inputs, question.rows, self.reply)
         self.protocol.surroundings.exchange.submit(self.call)
 
     def reply(self, call: Call) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import orjson
 
 from modelyard.api.http.lenient import read_lenient
-from modelyard.api.http.wire import Answer, Headers, Question
+from modelyard.api.http.wire import Answer, Question
 from modelyard.api.refusals import input_spec, output_spec, refuse_unsupported
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid
-from modelyard.core.ports import Served
+from modelyard.core.ports import Headers, Served
 from modelyard.core.signature import TensorSpec
 from modelyard.core.tensors import check_shape, from_floats, from_list, from_raw, to_raw
 

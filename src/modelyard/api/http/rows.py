@@ -12,11 +12,11 @@ import orjson
 
 from modelyard.api.http.lenient import read_lenient
 from modelyard.api.http.plain import plain_list
-from modelyard.api.http.wire import Answer, Headers, Question
+from modelyard.api.http.wire import Answer, Question
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array
 from modelyard.core.errors import Invalid
-from modelyard.core.ports import Served
+from modelyard.core.ports import Headers, Served
 from modelyard.core.signature import FREE, TensorSpec
 from modelyard.core.table import TableReader, predictions
 from modelyard.core.tensors import from_list

@@ -1,15 +1,12 @@
 """What a protocol class needs of a codec: read a request for a served version, write its answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from modelyard.core.call import Call
-from modelyard.core.ports import Arrays, Served
-
-Headers = Mapping[bytes, bytes]
-"""Request headers by lower-case name; of a repeated one the last."""
+from modelyard.core.ports import Arrays, Headers, Served
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

@@ -15,7 +15,7 @@ from modelyard.api.grpc.server import GrpcServer
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import ModelyardError, NotFound
-from modelyard.core.ports import Listing
+from modelyard.core.ports import NO_HEADERS, Headers, Listing, Served
 from modelyard.core.signature import Column, Signature, TensorSpec
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -43,22 +43,25 @@ class NumpyExchange:
     held: dict[str, list[Call]] = field(default_factory=dict)
     arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def find(self, model: str, version: str | None = None) -> Model:
+    def find(self, model: str, version: str | None = None, headers: Headers = NO_HEADERS) -> Model:
         found = self.models.get(model)
         if found is None or version not in (None, str(found.version)):
             raise NotFound("unknown_model", f"no model '{model}' is deployed here", field="model")
         return found
 
+    def serves(self, served: Served) -> bool:
+        return True
+
     def submit(self, call: Call) -> None:
-        if call.model in self.held:
-            self.held[call.model].append(call)
+        if call.served.model in self.held:
+            self.held[call.served.model].append(call)
             self.arrived.release()
         else:
             asyncio.get_running_loop().call_soon(self._run, call)
 
     def _run(self, call: Call) -> None:
         try:
-            call.answer(self.models[call.model].function(call.inputs))
+            call.answer(self.models[call.served.model].function(call.inputs))
         except ModelyardError as error:
             call.fail(error)
 

@@ -1,0 +1,26 @@
+"""What an endpoint hands its calls to: a scheduler of this process, or a process elsewhere."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from modelyard.core.call import Call
+
+
+class Backend(Protocol):
+    """Runs an endpoint's calls. Used on the event loop's thread only."""
+
+    def enqueue(self, call: Call) -> None:
+        """Take an admitted call; it ends later, never inside this method."""
+        ...
+
+    def check_room(self, call: Call) -> None:
+        """Raise `Exhausted` where the call finds no room, `Unavailable` where nobody can run it."""
+        ...
+
+    def forget(self, call: Call) -> None:
+        """The call has ended without an answer from here: drop it if it still waits."""
+        ...
+
+    def close(self, on_closed: Callable[[], None]) -> None:
+        """No call is open any more: finish what still runs, free everything, then say so."""
+        ...
