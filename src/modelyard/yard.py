@@ -14,7 +14,7 @@ from modelyard.core.config import Config, load_config
 from modelyard.core.names import Reference, check_name
 from modelyard.registry.registry import Registry
 from modelyard.registry.values import Finding, Problem, Route, Version
-from modelyard.wiring import blob_store, open_registry
+from modelyard.wiring.registry import blob_store, open_registry
 
 if TYPE_CHECKING:
     from modelyard.bundle.manifest import Card, Evaluation, Lineage

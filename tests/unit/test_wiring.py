@@ -4,7 +4,7 @@ import pytest
 
 from modelyard.core.config import load_config
 from modelyard.core.errors import Conflict
-from modelyard.wiring import open_registry
+from modelyard.wiring.registry import open_registry
 
 
 def test_a_home_keeps_to_its_registry(tmp_path: Path) -> None:

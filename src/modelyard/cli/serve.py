@@ -10,7 +10,7 @@ from modelyard.cli.settings import Json, Settings
 
 if TYPE_CHECKING:
     from modelyard.core.config import Config
-    from modelyard.wiring import Addresses
+    from modelyard.wiring.server import Addresses
 
 
 def serve(
@@ -34,7 +34,7 @@ def serve(
     """
     import logging
 
-    from modelyard.wiring import run_server
+    from modelyard.wiring.server import run_server
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"

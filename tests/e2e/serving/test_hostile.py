@@ -24,7 +24,7 @@ HANGING = """
 import sys, threading
 import modelyard.runtimes.open as opening
 from modelyard.core.config import load_config
-from modelyard.wiring import run_server
+from modelyard.wiring.server import run_server
 
 home, when = sys.argv[1:]
 really_open = opening.open_runtime

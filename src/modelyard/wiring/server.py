@@ -1,118 +1,20 @@
-"""The only place that names concrete classes: a configuration becomes a running system."""
+"""A server: one process that follows the registry, behind HTTP and gRPC."""
 
 import asyncio
 import contextlib
 import gc
-import logging
-import os
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from modelyard import __version__
-from modelyard.bundle.draft import Draft
 from modelyard.core.config import Config
-from modelyard.core.errors import Conflict, Unavailable
-from modelyard.core.names import Reference
-from modelyard.core.ports import Gate
-from modelyard.registry.blobs import LocalBlobStore
 from modelyard.registry.registry import Registry
-
-if TYPE_CHECKING:
-    from modelyard.serving.endpoint import Endpoint
+from modelyard.wiring.endpoints import endpoint_opener
+from modelyard.wiring.registry import open_registry
 
 _T = TypeVar("_T")
-
-_log = logging.getLogger(__name__)
-_OWNER_FILE: Final = "registry.id"
-
-
-def blob_store(config: Config) -> LocalBlobStore:
-    """Where a home's blobs lie."""
-    return LocalBlobStore(config.home)
-
-
-def open_registry(config: Config) -> Registry:
-    """The registry of a home, made if it is not there yet."""
-    try:
-        config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(
-            "bad_home",
-            f"the home {config.home} cannot be used ({error.strerror}); give another with --home",
-            field="home",
-        ) from None
-    registry = Registry.open(config.registry_url, blob_store(config))
-    try:
-        _check_owner(config.home, registry.identity())
-    except BaseException:
-        registry.close()
-        raise
-    return registry
-
-
-def _check_owner(home: Path, identity: str) -> None:
-    """Refuse a home whose blobs belong to another registry: a repair would collect them all."""
-    file = home / _OWNER_FILE
-    if not file.exists():
-        with Draft(home) as draft:
-            draft.file.write(identity.encode())
-            draft.publish(file)
-    owner = file.read_text("utf-8").strip()
-    if owner != identity:
-        raise Conflict(
-            "foreign_home",
-            f"the bundles in {home} belong to another registry than database_url names; "
-            "use the one that made them, or another home",
-            field="database_url",
-        )
-
-
-def endpoint_opener(
-    config: Config, registry: Registry, gate: Gate
-) -> Callable[[str, int], "Endpoint"]:
-    """How a node loads a version: verify, check trust, construct, warm up. Blocks; raises."""
-    from modelyard.bundle.samples import decode_samples
-    from modelyard.runtimes.open import open_runtime, platform_of
-    from modelyard.serving.endpoint import Endpoint, Identity
-    from modelyard.serving.scheduler import Limits, Scheduler
-    from modelyard.serving.statistics import Statistics
-    from modelyard.serving.warmup import warm_up
-
-    limits = Limits(
-        queue_rows=config.queue_rows,
-        max_batch_rows=config.max_batch_rows,
-        inline_us=config.inline_us,
-        lanes=config.lanes or usable_cores(),
-    )
-
-    def open_endpoint(model: str, number: int) -> "Endpoint":
-        version = registry.resolve(Reference(model, version=number))
-        bundle = registry.bundle(version)
-        bundle.verify()
-        manifest = bundle.manifest
-        samples = decode_samples(bundle.read(manifest.samples)) if manifest.samples else None
-        runtime = open_runtime(bundle)
-        identity = Identity(
-            model=model,
-            version=number,
-            digest=bundle.digest,
-            platform=platform_of(manifest.serving.format),
-            signature=runtime.signature,
-            sample=samples.inputs if samples else None,
-        )
-        statistics = Statistics()
-        try:
-            cost = warm_up(runtime, samples)
-        except BaseException:
-            runtime.close()
-            raise
-        backend = Scheduler(f"{model}:{number}", runtime, cost, limits, statistics)
-        return Endpoint(identity, backend, gate, statistics)
-
-    return open_endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +123,3 @@ def run_server(config: Config, on_started: Callable[[Addresses], None]) -> None:
         uvloop.run(serve_until_signalled(config, on_started))
         return
     asyncio.run(serve_until_signalled(config, on_started))
-
-
-def usable_cores() -> int:
-    """Processors that this process may use, as its affinity says."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

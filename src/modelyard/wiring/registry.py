@@ -1,0 +1,52 @@
+"""The registry of a home, and the home's blobs."""
+
+from typing import Final
+
+from modelyard.bundle.draft import Draft
+from modelyard.core.config import Config
+from modelyard.core.errors import Conflict, Unavailable
+from modelyard.registry.blobs import LocalBlobStore
+from modelyard.registry.registry import Registry
+
+_OWNER_FILE: Final = "registry.id"
+
+
+def blob_store(config: Config) -> LocalBlobStore:
+    """Where a home's blobs lie."""
+    return LocalBlobStore(config.home)
+
+
+def open_registry(config: Config) -> Registry:
+    """The registry of a home, made if it is not there yet."""
+    try:
+        config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            "bad_home",
+            f"the home {config.home} cannot be used ({error.strerror}); give another with --home",
+            field="home",
+        ) from None
+    registry = Registry.open(config.registry_url, blob_store(config))
+    try:
+        _check_owner(config.home, registry.identity())
+    except BaseException:
+        registry.close()
+        raise
+    return registry
+
+
+def _check_owner(home: Path, identity: str) -> None:
+    """Refuse a home whose blobs belong to another registry: a repair would collect them all."""
+    file = home / _OWNER_FILE
+    if not file.exists():
+        with Draft(home) as draft:
+            draft.file.write(identity.encode())
+            draft.publish(file)
+    owner = file.read_text("utf-8").strip()
+    if owner != identity:
+        raise Conflict(
+            "foreign_home",
+            f"the bundles in {home} belong to another registry than database_url names; "
+            "use the one that made them, or another home",
+            field="database_url",
+        )
