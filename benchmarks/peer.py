@@ -1,15 +1,11 @@
 """What a benchmark knows of a server: how to start it, how to ask it, how to read its answer."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol
 
-Row: TypeAlias = Mapping[str, float]
-"""One row of the table: value by column name, in the order of the columns."""
-
-_TOLERANCE = 1e-5
+from benchmarks.model import Model, Tensors
 
 
 class WrongAnswer(RuntimeError):
@@ -21,45 +17,38 @@ class NotPrepared(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A class and one probability a class."""
-
-    label: int
-    probabilities: Sequence[float]
-
-    def is_close(self, other: "Answer") -> bool:
-        """Same class, and probabilities that differ by float32 rounding at most."""
-        return (
-            self.label == other.label
-            and len(self.probabilities) == len(other.probabilities)
-            and all(
-                math.isclose(mine, theirs, abs_tol=_TOLERANCE)
-                for mine, theirs in zip(self.probabilities, other.probabilities, strict=True)
-            )
-        )
-
-
-@dataclass(frozen=True)
 class Form:
     """One way to write a row into a request and to read the answer."""
 
     name: str
     path: str
-    encode: Callable[[Row], tuple[bytes, Mapping[str, str]]]
+    """Of the URL; over gRPC, of the method."""
+    encode: Callable[[Tensors], tuple[bytes, Mapping[str, str]]]
     """Body and headers. The headers are the same for every row."""
-    decode: Callable[[bytes, Mapping[str, str]], Answer]
+    decode: Callable[[bytes, Mapping[str, str]], Tensors]
     """Reads body and headers; header names in lower case. Any exception means a wrong answer."""
+    protocol: Literal["http", "grpc"] = "http"
 
 
 @dataclass(frozen=True)
-class Forest:
-    """The model of the run on disk, rows to ask, and what onnxruntime answers to each."""
+class Ports:
+    """Where a server listens, on the loopback interface only."""
 
-    onnx: Path
-    skops: Path
-    table: Path
-    rows: Sequence[Row]
-    answers: Sequence[Answer]
+    http: int
+    grpc: int
+
+    def of(self, form: Form) -> int:
+        """The port that a form is sent to."""
+        return self.grpc if form.protocol == "grpc" else self.http
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A command line, what it needs in its environment, and where it runs."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 class Peer(Protocol):
@@ -73,23 +62,14 @@ class Peer(Protocol):
     def what(self) -> str:
         """One line: what it is and how it runs."""
 
-    @property
-    def forms(self) -> Sequence[Form]:
-        """The ways to ask it."""
+    def forms(self, model: Model) -> Sequence[Form]:
+        """The ways to ask it for this model; the first one is asked to see whether it is up."""
 
-    def prepare(self, forest: Forest, folder: Path) -> None:
-        """Do, once and before any start, what its user does once: publish the model, say.
+    def prepare(self, model: Model, folder: Path) -> None:
+        """Do, once and before any start, what its user does once: install, publish the model.
 
         Raises `NotPrepared`.
         """
 
-    def launch(self, port: int) -> "Launch":
-        """How to start it on this port of the loopback interface."""
-
-
-@dataclass(frozen=True)
-class Launch:
-    """A command line and what it needs in its environment."""
-
-    command: Sequence[str]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    def launch(self, model: Model, folder: Path, ports: Ports) -> Launch:
+        """How to start it on these ports of the loopback interface, after `prepare`."""

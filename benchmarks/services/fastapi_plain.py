@@ -22,11 +22,41 @@ session = onnxruntime.InferenceSession(
 
 
 class Row(BaseModel):
-    features: list[float]
+    input: list[float]
 
 
-@app.post("/predict")
-def predict(row: Row):  # type: ignore[no-untyped-def]
-    inputs = np.array([row.features], dtype=np.float32)
-    labels, probabilities = session.run(None, {"input": inputs})
-    return {"label": int(labels[0]), "probabilities": probabilities[0].tolist()}
+class Image(BaseModel):
+    image: list[list[list[float]]]
+
+
+class Tokens(BaseModel):
+    input_ids: list[int]
+    attention_mask: list[int]
+
+
+if os.environ["KIND"] == "forest":
+
+    @app.post("/predict")
+    def predict(row: Row):  # type: ignore[no-untyped-def]
+        inputs = np.array([row.input], dtype=np.float32)
+        labels, probabilities = session.run(None, {"input": inputs})
+        return {"label": int(labels[0]), "probabilities": probabilities[0].tolist()}
+
+elif os.environ["KIND"] == "net":
+
+    @app.post("/predict")
+    def classify(image: Image):  # type: ignore[no-untyped-def]
+        inputs = np.array([image.image], dtype=np.float32)
+        (probabilities,) = session.run(None, {"image": inputs})
+        return {"probabilities": probabilities[0].tolist()}
+
+else:
+
+    @app.post("/predict")
+    def encode(tokens: Tokens):  # type: ignore[no-untyped-def]
+        inputs = {
+            "input_ids": np.array([tokens.input_ids], dtype=np.int64),
+            "attention_mask": np.array([tokens.attention_mask], dtype=np.int64),
+        }
+        (sentence,) = session.run(None, inputs)
+        return {"sentence": sentence[0].tolist()}

@@ -1,24 +1,18 @@
 """The same service tuned by somebody who profiled it: raw body, orjson, async, run in line."""
 
-import os
-
 import numpy as np
-import onnxruntime
 import orjson
 from fastapi import FastAPI, Request, Response
+from served import Served
 
 app = FastAPI()
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession(
-    os.environ["MODEL"], options, providers=["CPUExecutionProvider"]
-)
+served = Served()
 
 
 @app.post("/predict")
 async def predict(request: Request) -> Response:
-    inputs = np.array([orjson.loads(await request.body())["features"]], dtype=np.float32)
-    labels, probabilities = session.run(None, {"input": inputs})
-    answer = {"label": int(labels[0]), "probabilities": probabilities[0]}
+    row = orjson.loads(await request.body())
+    arrays = {name: np.array([row[name]], dtype) for name, dtype in served.inputs.items()}
+    answer = {name: array[0] for name, array in served.run(arrays).items()}
     body = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(body, media_type="application/json")

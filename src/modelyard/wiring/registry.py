@@ -1,5 +1,6 @@
 """The registry of a home, and the home's blobs."""
 
+from pathlib import Path
 from typing import Final
 
 from modelyard.bundle.draft import Draft
