@@ -1,7 +1,7 @@
 """The one error tree. Protocols map `kind` to their own statuses; nobody raises a status."""
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class Kind(StrEnum):
@@ -112,3 +112,11 @@ class DamagedBundle(Invalid):
 
 class UntrustedFormat(Denied):
     """The file can run code when it is opened, and the operator's policy does not allow that."""
+
+
+_BY_KIND: Final = {each.kind: each for each in ModelyardError.__subclasses__()}
+
+
+def make_error(kind: Kind, code: str, message: str, *, field: str | None = None) -> ModelyardError:
+    """The error that another process raised, as its kind, code and words say it."""
+    return _BY_KIND[kind](code, message, field=field)
