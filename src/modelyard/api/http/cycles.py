@@ -12,7 +12,7 @@ from modelyard.api.http.oip import OipCodec
 from modelyard.api.http.wire import Answer, Codec, Question
 from modelyard.core.call import Call
 from modelyard.core.errors import Internal, ModelyardError, Unavailable
-from modelyard.core.ports import Served
+from modelyard.core.ports import Headers, Served
 
 if TYPE_CHECKING:
     from modelyard.api.http.protocol import InferenceProtocol
@@ -48,7 +48,7 @@ class InferenceCycle(RequestResponseCycle):
         self,
         protocol: "InferenceProtocol",
         door: Door,
-        headers: dict[bytes, bytes],
+        headers: Headers,
         *,
         keep_alive: bool,
     ) -> None:

@@ -5,6 +5,8 @@ call has ended, one write. A connection answers one request at a time; pipelined
 """
 
 import logging
+import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 import httptools
@@ -22,7 +24,7 @@ from modelyard.api.http.cycles import (
     RefusalCycle,
 )
 from modelyard.api.http.errors import error_body, status_of
-from modelyard.api.http.surroundings import Surroundings, header_lines
+from modelyard.api.http.surroundings import KnownHead, Surroundings, header_lines
 from modelyard.api.http.wire import Answer
 from modelyard.core.errors import Exhausted, Invalid, ModelyardError, Unavailable
 
@@ -37,6 +39,11 @@ _HALF_CLOSED_S: Final = 1.0
 gone for good looks the same, and its calls must not hold a place for long."""
 _LEAST_BYTES_S: Final = 1000
 """A body that comes more slowly than this on average is not worth waiting for."""
+_HEAD_END: Final = b"\r\n\r\n"
+_QUIET_S: Final = 1.0
+"""How long a stopping server listens on a connection that is between two requests: the next may be
+on its way, and closing under it would lose it."""
+_FLUSH_S: Final = 0.001
 _MAY_RETRY: Final = frozenset({"queue_full", "closing", "starting", "not_serving"})
 
 
@@ -55,6 +62,10 @@ class InferenceProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = False
         self._is_refused = False
+        self._is_finishing = False
+        self._take: Callable[[socket.socket], None] | None = None
+        self._begun: InferenceCycle | None = None
+        self._last_head = b""
         self._unsent = 0
         self.idle_since = self._begun_at = self.loop.time()
 
@@ -65,6 +76,57 @@ class InferenceProtocol(HttpToolsProtocol):
         if self._is_refused:
             return
         self.idle_since = self.loop.time()
+        if not self._is_between_requests():
+            self._feed(data)
+            return
+        end = data.find(_HEAD_END) + len(_HEAD_END)
+        head = data[:end]
+        known = self.surroundings.heads.get(head)
+        if known is not None and len(data) - end == known.length:
+            self._run_known(known, data[end:])
+            return
+        self._begun = None
+        self._feed(data)
+        if head == self._last_head:
+            self._learn(head, len(data) - end)
+        self._last_head = head
+
+    def _is_between_requests(self) -> bool:
+        """Whether the parser waits for the first byte of a request, and nobody for an answer."""
+        latest = self.cycle
+        return (
+            (latest is None or (latest.response_complete and not latest.more_body))
+            and not self._in_head
+            and not self.pipeline
+            and not self._is_finishing
+        )
+
+    def _run_known(self, known: KnownHead, body: bytes) -> None:
+        """A request whose head was parsed before, byte for byte: the parser would say the same."""
+        cycle = InferenceCycle(self, known.door, known.headers, keep_alive=True)
+        cycle.content = body
+        cycle.more_body = False
+        self.cycle = self._running = cycle
+        self._begun_at = self.idle_since
+        cycle.run()
+
+    def _learn(self, head: bytes, rest: int) -> None:
+        """Keep a head that came twice in a row on this connection, each time with its whole body.
+
+        Only such: where every head is another, by a request id in it, keeping them is for nothing.
+        """
+        cycle = self._begun
+        if (
+            cycle is not None
+            and head.endswith(_HEAD_END)
+            and cycle.keep_alive
+            and not cycle.more_body
+            and not cycle.expects_100_continue
+            and cycle.headers.get(b"content-length") == b"%d" % rest
+        ):
+            self.surroundings.learn(head, KnownHead(cycle.door, cycle.headers, rest))
+
+    def _feed(self, data: bytes) -> None:
         while True:
             try:
                 self.parser.feed_data(data)
@@ -112,9 +174,10 @@ class InferenceProtocol(HttpToolsProtocol):
         if method == b"POST":
             door = self.surroundings.doors.find(path)
             if door is not None:
-                self._begin(
-                    InferenceCycle(self, door, dict(self.headers), keep_alive=self._stays())
+                self._begun = InferenceCycle(
+                    self, door, dict(self.headers), keep_alive=self._stays()
                 )
+                self._begin(self._begun)
                 return
         elif method == b"GET" and path in (LIVE, READY):
             self._begin(HealthCycle(self, path, keep_alive=self._stays()))
@@ -239,6 +302,8 @@ class InferenceProtocol(HttpToolsProtocol):
                 self.transport.close()
         elif self.pipeline or self.flow.read_paused:
             self.on_response_complete()
+        elif self._take is not None:
+            self.loop.call_soon(self._hand_over)
 
     def on_response_complete(self) -> None:
         """Go on with the next request, unless answers wait to be read.
@@ -256,6 +321,8 @@ class InferenceProtocol(HttpToolsProtocol):
             self._is_advancing = False
         if not self.flow.write_paused and not self.transport.is_closing():
             self.flow.resume_reading()
+        if self._take is not None:
+            self.loop.call_soon(self._hand_over)
 
     def _may_go_on(self) -> bool:
         running = self._running
@@ -268,7 +335,7 @@ class InferenceProtocol(HttpToolsProtocol):
     # How requests begin
 
     def _stays(self) -> bool:
-        return bool(self.parser.should_keep_alive())
+        return bool(self.parser.should_keep_alive()) and not self._is_finishing
 
     def _begin(self, cycle: InferenceCycle) -> None:
         cycle.expects_100_continue = self.expect_100_continue
@@ -342,6 +409,57 @@ class InferenceProtocol(HttpToolsProtocol):
         return b"\r\n".join((*lines, b"", b""))
 
     # Ends
+
+    def finish_soon(self) -> None:
+        """Answer what was asked and what is on its way, and close: the server stops."""
+        self._take = None
+        self._is_finishing = True
+        latest = self.cycle
+        if latest is None or latest.response_complete:
+            self.loop.call_later(_QUIET_S, self._close_if_quiet)
+        else:
+            latest.keep_alive = False
+
+    def _close_if_quiet(self) -> None:
+        latest = self.cycle
+        if latest is None or latest.response_complete:
+            self.transport.close()
+
+    def release(self, take: Callable[[socket.socket], None]) -> None:
+        """Give the connection away, still connected, as soon as it is between two requests.
+
+        `take` gets a duplicate of the socket. Bytes that have not been read stay in it: whoever
+        serves it next reads them, and the caller notices nothing.
+        """
+        self._take = take
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        take = self._take
+        if (
+            take is None
+            or self.transport.is_closing()
+            or self._is_refused
+            or not self._is_between_requests()
+        ):
+            return
+        latest = self.cycle
+        if latest is not None and not latest.keep_alive:
+            return
+        if self.transport.get_write_buffer_size():
+            self.loop.call_later(_FLUSH_S, self._hand_over)
+            return
+        self._take = None
+        duplicate = socket.fromfd(
+            self.transport.get_extra_info("socket").fileno(), self._family(), socket.SOCK_STREAM
+        )
+        # Closes our descriptor, not the connection: the duplicate keeps that.
+        self.transport.abort()
+        take(duplicate)
+
+    def _family(self) -> int:
+        family: int = self.transport.get_extra_info("socket").family
+        return family
 
     def give_up(self) -> None:
         """The server waits no longer: say so to whoever still waits for an answer, and close."""

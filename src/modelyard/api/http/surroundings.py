@@ -1,11 +1,25 @@
 """What all connections of one server share."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from modelyard.api.http.doors import Doors
-from modelyard.core.ports import Exchange
+from modelyard.api.http.doors import Door, Doors
+from modelyard.core.ports import Exchange, Headers
+
+_MOST_HEADS: Final = 1024
+_LONGEST_HEAD: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHead:
+    """What parsing a request's head gave: its door, its headers, and the bytes of its body."""
+
+    door: Door
+    headers: Headers
+    length: int
 
 
 class Surroundings:
@@ -17,8 +31,18 @@ class Surroundings:
         self.max_body_bytes = max_body_bytes
         # One thread: large requests wait for each other, and the loop for a time slice at most.
         self.reader = ThreadPoolExecutor(1, "modelyard reader")
+        # Callers send the same head again and again: byte for byte the same, it means the same.
+        self.heads: dict[bytes, KnownHead] = {}
         self._date_of: object = None
         self._ok = b""
+
+    def learn(self, head: bytes, known: KnownHead) -> None:
+        """Keep what a head means; bounded, and begun anew when full."""
+        if len(head) > _LONGEST_HEAD:
+            return
+        if len(self.heads) >= _MOST_HEADS:
+            self.heads.clear()
+        self.heads[head] = known
 
     def head(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
         """Status line and usual headers of a good answer, remade when the date has moved on."""
