@@ -59,9 +59,11 @@ class Call:
     """One request. Owned by the event loop: every method is called on the loop's thread.
 
     `served` is the version it is for, `inputs` are checked arrays by name, `rows` their batch
-    length, `deadline_ns` a `time.monotonic_ns` moment or None. Of two that wait, the one with the
-    higher `priority` runs first. `reply` is called once, with the call, when it has ended: then
-    either `outputs` or `error` is set. `is_waiting` belongs to whoever queues it.
+    length, `deadline_ns` a `time.monotonic_ns` moment or None. `priority` is of three classes: high
+    (above 0), normal (0) and low (below 0). `reply` is called once, with the call, when it has
+    ended: then either `outputs` or `error` is set. `tenant` is for whom it runs, as the gate found
+    out. One that `is_shadow` is a copy that nobody waits for: no gate admits or meters it.
+    `is_waiting` belongs to whoever queues it.
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class Call:
         "ended_ns",
         "error",
         "inputs",
+        "is_shadow",
         "is_waiting",
         "number",
         "outcome",
@@ -80,6 +83,7 @@ class Call:
         "served",
         "settle",
         "started_ns",
+        "tenant",
         "timer",
     )
 
@@ -101,6 +105,8 @@ class Call:
         self.deadline_ns = deadline_ns
         self.priority = priority
         self.parameters = parameters
+        self.tenant = ""
+        self.is_shadow = False
         self.is_waiting = False
         self.settle: Callable[[Call], None] | None = None
         self.timer: Timer | None = None

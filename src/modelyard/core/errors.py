@@ -23,16 +23,25 @@ class ModelyardError(Exception):
     """Base of every error that Modelyard raises on purpose.
 
     `code` is stable and meant for programs, `message` says what happened and what to do,
-    `field` names the input at fault where there is one.
+    `field` names the input at fault where there is one, `retry_after_s` after how many seconds the
+    same may work.
     """
 
     kind: ClassVar[Kind] = Kind.INTERNAL
 
-    def __init__(self, code: str, message: str, *, field: str | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        field: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.field = field
+        self.retry_after_s = retry_after_s
 
 
 class Invalid(ModelyardError):

@@ -4,10 +4,20 @@ from collections.abc import Callable
 from typing import Protocol
 
 from modelyard.core.call import Call
+from modelyard.serving.report import Load
 
 
 class Backend(Protocol):
     """Runs an endpoint's calls. Used on the event loop's thread only."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot run calls at the moment; None where it can."""
+        ...
+
+    def load(self) -> Load:
+        """Where it runs, what waits there, and what a batch costs."""
+        ...
 
     def enqueue(self, call: Call) -> None:
         """Take an admitted call; it ends later, never inside this method."""

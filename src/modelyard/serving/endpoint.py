@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelyard.core.call import Call, Outcome
-from modelyard.core.errors import TimedOut, Unavailable
+from modelyard.core.errors import ModelyardError, TimedOut, Unavailable
 from modelyard.core.ports import Arrays, Gate
 from modelyard.core.signature import Signature
 from modelyard.serving.backend import Backend
+from modelyard.serving.report import State
 from modelyard.serving.statistics import Statistics
 
 _log = logging.getLogger(__name__)
@@ -64,12 +65,37 @@ class Endpoint:
         """Whether it takes no more calls."""
         return self._retired
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot answer at the moment; None where it can."""
+        return self._backend.trouble
+
+    def describe(self) -> State:
+        """What it is, what it does now and what it has done, for an operator to see."""
+        return State(
+            model=self.model,
+            version=self.version,
+            digest=self.digest,
+            platform=self.platform,
+            trouble=self.trouble,
+            open_calls=self._open_calls,
+            load=self._backend.load(),
+            report=self.statistics.report(),
+        )
+
     def accept(self, call: Call) -> None:
-        """Admit the call and queue it; raises when it is refused, and then nothing was counted."""
-        if self._retired:
-            raise Unavailable("closing", f"'{self.model}:{self.version}' is being closed")
-        self._backend.check_room(call)
-        self._gate.admit(call)
+        """Admit the call and queue it; raises when it is refused, and then nothing is metered."""
+        try:
+            if self._retired:
+                raise Unavailable(
+                    "closing", f"'{self.model}:{self.version}' is being closed", retry_after_s=1.0
+                )
+            self._backend.check_room(call)
+            if not call.is_shadow:
+                self._gate.admit(call)
+        except ModelyardError as error:
+            self.statistics.count_refusal(error.code)
+            raise
         call.settle = self._settle
         self._open_calls += 1
         self._backend.enqueue(call)
@@ -89,7 +115,8 @@ class Endpoint:
             self._backend.forget(call)
         try:
             self.statistics.count(call)
-            self._gate.settle(call)
+            if not call.is_shadow:
+                self._gate.settle(call)
         finally:
             if self._retired and not self._open_calls:
                 self._close()

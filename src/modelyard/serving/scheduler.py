@@ -20,6 +20,7 @@ from modelyard.core.signature import FREE
 from modelyard.serving.batch import Result, run_batch
 from modelyard.serving.cost import BatchCost
 from modelyard.serving.lane import ThreadLane
+from modelyard.serving.report import Load
 from modelyard.serving.statistics import Statistics
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,16 @@ class Scheduler:
         self._busy = 0
         self._on_closed: Callable[[], None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Nothing stands between it and its runtime."""
+        return None
+
+    def load(self) -> Load:
+        """What waits, and what a batch costs."""
+        fixed_us, row_us = self._cost.line()
+        return Load(place="worker", queued_rows=self._queued_rows, fixed_us=fixed_us, row_us=row_us)
 
     def check_room(self, call: Call) -> None:
         """Raise `Exhausted` where the queue is full. A lone call always finds room."""
@@ -238,7 +249,11 @@ class Scheduler:
     ) -> None:
         rows = sum(call.rows for call in calls) or 1
         self._cost.observe(rows, cost_us)
-        self._statistics.count_batch(rows, took_ns)
+        ended_ns = time.monotonic_ns()
+        self._statistics.count_batch(rows, took_ns, ended_ns)
+        self._statistics.count_waiting(
+            len(calls), len(calls) * (ended_ns - took_ns) - sum(call.started_ns for call in calls)
+        )
         for call, result in zip(calls, results, strict=True):
             try:
                 if isinstance(result, ModelyardError):

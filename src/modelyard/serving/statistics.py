@@ -1,84 +1,121 @@
 """What an endpoint counts: how its calls ended, how long they took, and how they were batched."""
 
+import time
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from modelyard.core.call import Call, Outcome
+from modelyard.serving.report import BUCKETS_A_DOUBLING, FLOOR_NS, Report
 
 _OK: Final = Outcome.OK
 _FOLD: Final = 1024
 """After so many calls their times are folded into the histogram, all in one numpy operation."""
-_STEPS: Final = 16
-"""Buckets a doubling: a quantile is known to within five percent."""
-_BUCKETS: Final = 40 * _STEPS
-_FLOOR_NS: Final = 1000
-
-Buckets = npt.NDArray[np.int64]
+_BUCKETS: Final = 40 * BUCKETS_A_DOUBLING
 
 
 class Statistics:
     """Counts of one endpoint. Written on the event loop's thread, some tens of nanoseconds a call.
 
-    `batches` maps a batch's rows to how many there were and the nanoseconds they took in all.
+    Latencies are those of calls that were answered or failed, not of those whose callers left.
     """
 
     def __init__(self) -> None:
-        self.ok = 0
-        self.otherwise: dict[Outcome, int] = {}
-        self.rows = 0
-        self.latency_ns = 0
-        self.batches: dict[int, list[int]] = {}
+        self._rows = 0
+        self._ok = [0, 0]
+        self._otherwise: dict[Outcome, list[int]] = {}
+        self._refusals: dict[str, int] = {}
+        self._queue = [0, 0]
+        self._cache_hit = [0, 0]
+        self._batches: dict[int, list[int]] = {}
+        self._last_batch_ns = 0
         self._latencies: list[int] = []
-        self._buckets: Buckets = np.zeros(_BUCKETS, np.int64)
+        self._buckets: npt.NDArray[np.int64] = np.zeros(_BUCKETS, np.int64)
 
     def count(self, call: Call) -> None:
         """Take in an ended call."""
-        outcome = call.outcome
-        if outcome is _OK:
-            self.ok += 1
-            self.rows += call.rows
-        elif outcome is not None:
-            self.otherwise[outcome] = self.otherwise.get(outcome, 0) + 1
-        took_ns = call.ended_ns - call.started_ns
-        self.latency_ns += took_ns
+        if call.outcome is not _OK:
+            self._count_otherwise(call)
+            return
+        self._rows += call.rows
         latencies = self._latencies
-        latencies.append(took_ns)
+        latencies.append(call.ended_ns - call.started_ns)
         if len(latencies) >= _FOLD:
             self._fold()
 
-    def count_batch(self, rows: int, took_ns: int) -> None:
-        """Take in a batch that was run."""
-        batch = self.batches.get(rows)
+    def count_refusal(self, code: str) -> None:
+        """Take in that a call was not let in."""
+        self._refusals[code] = self._refusals.get(code, 0) + 1
+
+    def count_cache_hit(self, call: Call) -> None:
+        """Take in that the response cache answered a call, which is counted as any other too."""
+        _add(self._cache_hit, 1, call.ended_ns - call.started_ns)
+
+    def count_batch(self, rows: int, took_ns: int, ended_ns: int) -> None:
+        """Take in a batch that was run, and ended at a `time.monotonic_ns` moment."""
+        self._last_batch_ns = ended_ns
+        batch = self._batches.get(rows)
         if batch is None:
-            self.batches[rows] = [1, took_ns]
+            self._batches[rows] = [1, took_ns]
         else:
             batch[0] += 1
             batch[1] += took_ns
 
-    def buckets(self) -> Buckets:
-        """Calls by latency, a copy: bucket `i` ends at `bucket_end_ns(i)`."""
+    def count_waiting(self, calls: int, waited_ns: int) -> None:
+        """Take in that so many calls left the queue for a batch after so long, added up."""
+        queue = self._queue
+        queue[0] += calls
+        queue[1] += waited_ns
+
+    def report(self) -> Report:
+        """Everything counted so far, as plain data."""
         self._fold()
-        return self._buckets.copy()
+        places = np.flatnonzero(self._buckets)
+        return Report(
+            rows=self._rows,
+            last_ms=self._last_ms(),
+            ok=(self._ok[0], self._ok[1]),
+            otherwise={
+                str(outcome): (count, ns) for outcome, (count, ns) in self._otherwise.items()
+            },
+            refusals=dict(self._refusals),
+            queue=(self._queue[0], self._queue[1]),
+            compute=(
+                sum(count for count, _ in self._batches.values()),
+                sum(ns for _, ns in self._batches.values()),
+            ),
+            cache_hit=(self._cache_hit[0], self._cache_hit[1]),
+            batches={rows: (count, ns) for rows, (count, ns) in self._batches.items()},
+            latency=dict(zip(places.tolist(), self._buckets[places].tolist(), strict=True)),
+        )
+
+    def _last_ms(self) -> int:
+        if not self._last_batch_ns:
+            return 0
+        return (time.time_ns() - (time.monotonic_ns() - self._last_batch_ns)) // 1_000_000
+
+    def _count_otherwise(self, call: Call) -> None:
+        outcome, took_ns = call.outcome, call.ended_ns - call.started_ns
+        if outcome is None:
+            return
+        _add(self._otherwise.setdefault(outcome, [0, 0]), 1, took_ns)
+        if outcome is not Outcome.CANCELLED:
+            self._place([took_ns])
 
     def _fold(self) -> None:
-        if self._latencies:
-            times = np.maximum(np.array(self._latencies, np.float64) / _FLOOR_NS, 1.0)
-            places = np.minimum((np.log2(times) * _STEPS).astype(np.int64), _BUCKETS - 1)
-            self._buckets += np.bincount(places, minlength=_BUCKETS)
-            self._latencies.clear()
+        latencies = self._latencies
+        if latencies:
+            _add(self._ok, len(latencies), sum(latencies))
+            self._place(latencies)
+            latencies.clear()
+
+    def _place(self, latencies_ns: list[int]) -> None:
+        times = np.maximum(np.array(latencies_ns, np.float64) / FLOOR_NS, 1.0)
+        places = (np.log2(times) * BUCKETS_A_DOUBLING).astype(np.int64)
+        self._buckets += np.bincount(np.minimum(places, _BUCKETS - 1), minlength=_BUCKETS)
 
 
-def bucket_end_ns(bucket: int) -> float:
-    """The longest latency that falls into a bucket, in nanoseconds."""
-    end: float = _FLOOR_NS * 2.0 ** ((bucket + 1) / _STEPS)
-    return end
-
-
-def quantile_ns(buckets: Buckets, share: float) -> float:
-    """The latency that `share` (0 to 1) of the calls did not exceed; 0.0 where there were none."""
-    total = int(buckets.sum())
-    if not total:
-        return 0.0
-    return bucket_end_ns(int(np.searchsorted(np.cumsum(buckets), share * total)))
+def _add(tally: list[int], count: int, ns: int) -> None:
+    tally[0] += count
+    tally[1] += ns
