@@ -3,12 +3,12 @@
 from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
-from modelyard.core.errors import Invalid
+from modelyard.core.errors import Denied, Invalid
 from modelyard.core.signature import TensorSpec
 
 _UNSUPPORTED: Final = {
     "shared_memory_region": "tensors travel in the message here, not in shared memory",
-    "classification": "ask for the output itself, not for its classification",
+    "shared_memory_byte_size": "tensors travel in the message here, not in shared memory",
 }
 
 
@@ -49,3 +49,34 @@ def refuse_unsupported(parameters: Container[str], name: str) -> None:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
+
+
+def not_generative(model: str) -> Invalid:
+    """What a model that predicts says to a request for generated text."""
+    return Invalid(
+        "not_generative",
+        f"'{model:.140}' predicts; generate and generate_stream are reserved for models that "
+        "generate text. Call infer",
+        field="model",
+    )
+
+
+def refuse_change(model: str) -> Denied:
+    """What a server answers that may not load or unload models at a caller's wish."""
+    return Denied(
+        "routes_are_deployed",
+        f"what is served is changed in the registry: run 'modelyard deploy {model or 'MODEL':.140}'"
+        " or undeploy; over a protocol only a server bound to this machine takes load and unload",
+        field="model",
+    )
+
+
+def refuse_load_parameters(parameters: Iterable[str]) -> None:
+    """Refuse what would make a load bring its own model or configuration; ignore the rest."""
+    for name in parameters:
+        if name == "config" or name.startswith("file:"):
+            raise Invalid(
+                "unsupported",
+                f"'{name:.80}' is not supported: a model is loaded as its version was published",
+                field=name,
+            )
