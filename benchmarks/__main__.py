@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import forest_http, limits
+from benchmarks import encoder_http, forest_http, grpc_calls, limits, net_http
 from benchmarks.load import LoadFailed, require_wrk
 from benchmarks.peer import NotPrepared, WrongAnswer
 from benchmarks.processes import ServerDied
@@ -18,6 +18,9 @@ from benchmarks.table import print_report
 
 BENCHMARKS: Mapping[str, Callable[[Settings, Say], Report]] = {
     forest_http.NAME: forest_http.run,
+    net_http.NAME: net_http.run,
+    encoder_http.NAME: encoder_http.run,
+    grpc_calls.NAME: grpc_calls.run,
     limits.NAME: limits.run,
 }
 

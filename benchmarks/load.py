@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -26,7 +26,7 @@ class LoadFailed(RuntimeError):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What wrk saw. Latencies are of a closed loop: a slow answer delays the next request."""
+    """What the generator saw. Latencies are of a closed loop: a slow answer delays the next request."""
 
     seconds: float
     requests: int
@@ -36,6 +36,7 @@ class Load(msgspec.Struct, frozen=True):
     bad_statuses: int
     socket_errors: int
     client_cpu_s: float
+    client_processes: int = 1
 
     @property
     def per_second(self) -> float:
@@ -64,19 +65,19 @@ class _Summary(msgspec.Struct, frozen=True):
 
 
 _SCRIPT: Final = """\
-local bodies = {{
-{bodies}
+local asked = {{
+{asked}
 }}
 local headers = {{ {headers} }}
 local requests, turn = {{}}, 0
 
 function init(arguments)
-  for i, body in ipairs(bodies) do
-    requests[i] = wrk.format("POST", {path}, headers, body)
+  for i, each in ipairs(asked) do
+    requests[i] = wrk.format("POST", each[1], headers, each[2])
   end
 end
 
--- Another row each time, so that no server can answer from a cache of one.
+-- Another request each time, so that no server can answer from a cache of one.
 function request()
   turn = turn % #requests + 1
   return requests[turn]
@@ -104,32 +105,30 @@ def require_wrk() -> str:
 
 def run_load(
     url: str,
-    path: str,
-    headers: dict[str, str],
-    bodies: Sequence[bytes],
+    headers: Mapping[str, str],
+    asked: Sequence[tuple[str, bytes]],
     *,
     connections: int,
     seconds: int,
 ) -> Load:
-    """Post the bodies in turn over `connections` connections for `seconds`; one thread of wrk."""
+    """Post path and body in turn over `connections` connections for `seconds`; one thread of wrk."""
     with TemporaryDirectory() as folder:
         script = Path(folder) / "load.lua"
-        script.write_text(write_script(path, headers, bodies), "ascii")
+        script.write_text(write_script(headers, asked), "ascii")
         arguments = ["-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={_TIMEOUT_S}s"]
         command = [require_wrk(), *arguments, "-s", str(script), url]
         output, cpu_s = _run(command, seconds + _MARGIN_S)
     return parse_output(output, cpu_s)
 
 
-def write_script(path: str, headers: dict[str, str], bodies: Sequence[bytes]) -> str:
-    """The Lua script for these requests; bodies may hold any byte."""
+def write_script(headers: Mapping[str, str], asked: Sequence[tuple[str, bytes]]) -> str:
+    """The Lua script for these paths and bodies; bodies may hold any byte."""
     return _SCRIPT.format(
-        bodies="\n".join(f"  {_quote(body)}," for body in bodies),
+        asked="\n".join(f"  {{{_quote(path.encode())}, {_quote(body)}}}," for path, body in asked),
         headers=", ".join(
             f"[{_quote(name.encode())}] = {_quote(value.encode())}"
             for name, value in headers.items()
         ),
-        path=_quote(path.encode()),
         mark=_MARK,
     )
 

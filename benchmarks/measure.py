@@ -1,9 +1,9 @@
-"""Measuring servers: right answers first, then cold start, memory and load."""
+"""Measuring one server: right answers first, then cold start, load and memory."""
 
 import asyncio
 import http.client
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,16 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.load import Load, run_load
-from benchmarks.peer import Answer, Forest, Form, Peer, WrongAnswer
+from benchmarks.grpc_load import ask_grpc, run_grpc_load
+from benchmarks.load import Load, LoadFailed, run_load
+from benchmarks.model import Case, Model, Tensors, is_close
+from benchmarks.peer import Form, Peer, Ports, WrongAnswer
 from benchmarks.processes import Memory, ServerProcess, free_port, machine_busy
 from benchmarks.results import Round
 
-_START_S = 30
+START_S = 30
 _POLL_S = 0.002
+_GRPC_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -25,121 +28,180 @@ class Running:
     """A peer that has given its first correct answer."""
 
     peer: Peer
+    model: Model
     process: ServerProcess
-    port: int
+    ports: Ports
     cold_start_s: float
 
     @property
     def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        """Where it listens for HTTP."""
+        return f"http://127.0.0.1:{self.ports.http}"
+
+    @property
+    def target(self) -> str:
+        """Where it listens for gRPC."""
+        return f"127.0.0.1:{self.ports.grpc}"
 
 
 @contextmanager
-def running(peer: Peer, forest: Forest, folder: Path) -> Iterator[Running]:
+def running(peer: Peer, model: Model, folder: Path, *, start_s: float = START_S) -> Iterator[Running]:
     """Start a peer, wait for its first correct answer, and stop it afterwards."""
-    port = free_port()
-    launch = peer.launch(port)
+    ports = Ports(free_port(), free_port())
+    launch = peer.launch(model, folder, ports)
     started = time.perf_counter()
-    with ServerProcess(launch.command, folder / f"{peer.name}.log", launch.environment) as process:
-        _await_answer(peer, process, port, forest, started)
-        yield Running(peer, process, port, time.perf_counter() - started)
+    log = folder / f"{peer.name}.log"
+    with ServerProcess(launch.command, log, launch.environment, launch.folder) as process:
+        server = Running(peer, model, process, ports, 0)
+        _await_answer(server, started, start_s)
+        yield Running(peer, model, process, ports, time.perf_counter() - started)
 
 
-def _await_answer(
-    peer: Peer, process: ServerProcess, port: int, forest: Forest, started: float
-) -> None:
-    form = peer.forms[0]
-    body, headers = form.encode(forest.rows[0])
+def _await_answer(server: Running, started: float, start_s: float) -> None:
+    form = server.peer.forms(server.model)[0]
+    first = server.model.cases[0]
+    ask, poll_s = (_ask_grpc, _GRPC_POLL_S) if form.protocol == "grpc" else (_post, _POLL_S)
     refusal = ""
-    while time.perf_counter() - started < _START_S:
-        process.check()
-        answer = _post(port, form, body, dict(headers))
-        if isinstance(answer, Answer):
-            _require(peer, form, 0, answer, forest)
+    while time.perf_counter() - started < start_s:
+        server.process.check()
+        answer = ask(server, form, first)
+        if not isinstance(answer, str):
+            _require(server, form, 0, answer)
             return
         refusal = answer
-        time.sleep(_POLL_S)
+        time.sleep(poll_s)
     raise WrongAnswer(
-        f"{peer.name} gave no answer within {_START_S} s, last: {refusal}; its log ends:\n"
-        f"{process.log_end()}"
+        f"{server.peer.name} gave no answer within {start_s:.0f} s, last: {refusal}; its log ends:\n"
+        f"{server.process.log_end()}"
     )
 
 
-def _post(port: int, form: Form, body: bytes, headers: dict[str, str]) -> Answer | str:
+def _post(server: Running, form: Form, case: Case) -> Tensors | str:
     """One request on a connection of its own; or why it got no answer, while not ready."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_START_S)
+    body, headers = form.encode(case.inputs)
+    connection = http.client.HTTPConnection("127.0.0.1", server.ports.http, timeout=START_S)
     try:
-        connection.request("POST", form.path, body, headers)
+        connection.request("POST", form.path, body, dict(headers))
         response = connection.getresponse()
         content = response.read()
         if response.status != http.client.OK:
             return f"status {response.status}: {content[:500]!r}"
         lower = {name.lower(): value for name, value in response.getheaders()}
-        return form.decode(content, lower)
-    except (ConnectionError, http.client.HTTPException) as error:
+        return _decoded(server, form, content, lower)
+    except (OSError, http.client.HTTPException) as error:
         return repr(error)
     finally:
         connection.close()
 
 
-def check_answers(server: Running, form: Form, forest: Forest, connections: int) -> None:
+def _ask_grpc(server: Running, form: Form, case: Case) -> Tensors | str:
+    try:
+        (answer,) = ask_grpc(server.target, form.path, [form.encode(case.inputs)[0]], 1)
+    except LoadFailed as error:
+        return str(error)
+    return _decoded(server, form, answer, {})
+
+
+def _decoded(server: Running, form: Form, content: bytes, headers: dict[str, str]) -> Tensors:
+    try:
+        return form.decode(content, headers)
+    except (LookupError, TypeError, ValueError) as error:
+        raise WrongAnswer(
+            f"{server.peer.name}, {form.name}: an answer that cannot be read ({error!r}): "
+            f"{content[:300]!r}"
+        ) from None
+
+
+def check_answers(server: Running, form: Form, connections: int) -> None:
     """Ask all rows over so many connections at once; raises `WrongAnswer` at the first bad one.
 
     Each connection asks other rows than its neighbours, so that answers given to the wrong
     caller are seen.
     """
-    asyncio.run(_check_answers(server, form, forest, connections))
+    if form.protocol == "grpc":
+        _check_grpc(server, form, connections)
+    else:
+        asyncio.run(_check_http(server, form, connections))
 
 
-async def _check_answers(server: Running, form: Form, forest: Forest, connections: int) -> None:
+def _check_grpc(server: Running, form: Form, connections: int) -> None:
+    cases = server.model.cases
+    bodies = [form.encode(case.inputs)[0] for case in cases] * -(-connections // len(cases))
+    try:
+        answers = ask_grpc(server.target, form.path, bodies, connections)
+    except LoadFailed as error:
+        raise WrongAnswer(f"{server.peer.name}, {form.name}: {error}") from None
+    for index, answer in enumerate(answers):
+        _require(server, form, index % len(cases), _decoded(server, form, answer, {}))
+
+
+async def _check_http(server: Running, form: Form, connections: int) -> None:
     limits = httpx.Limits(max_connections=connections)
-    rows = len(forest.rows)
-    each = max(4, rows // connections)
+    rows = len(server.model.cases)
+    each = max(2, rows // connections)
     async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=30) as client:
 
         async def ask(start: int) -> None:
             for turn in range(each):
-                await _check_row(client, server.peer, form, forest, (start + turn) % rows)
+                await _check_row(client, server, form, (start + turn) % rows)
 
-        await asyncio.gather(*(ask(index * each) for index in range(connections)))
+        try:
+            await asyncio.gather(*(ask(index * each) for index in range(connections)))
+        except httpx.HTTPError as error:
+            raise WrongAnswer(f"{server.peer.name}, {form.name}: {error!r}") from None
 
 
-async def _check_row(
-    client: httpx.AsyncClient, peer: Peer, form: Form, forest: Forest, index: int
-) -> None:
-    body, headers = form.encode(forest.rows[index])
+async def _check_row(client: httpx.AsyncClient, server: Running, form: Form, index: int) -> None:
+    body, headers = form.encode(server.model.cases[index].inputs)
     response = await client.post(form.path, content=body, headers=dict(headers))
     if response.status_code != httpx.codes.OK:
         raise WrongAnswer(
-            f"{peer.name}, {form.name}: status {response.status_code}: {response.text[:500]}"
+            f"{server.peer.name}, {form.name}: status {response.status_code}: "
+            f"{response.text[:500]}"
         )
-    _require(peer, form, index, form.decode(response.content, response.headers), forest)
+    _require(server, form, index, _decoded(server, form, response.content, dict(response.headers)))
 
 
-def _require(peer: Peer, form: Form, index: int, answer: Answer, forest: Forest) -> None:
-    if not answer.is_close(forest.answers[index]):
+def _require(server: Running, form: Form, index: int, answer: Tensors) -> None:
+    right = server.model.cases[index].outputs
+    if not is_close(answer, right):
         raise WrongAnswer(
-            f"{peer.name}, {form.name}, row {index}: answered {answer}, "
-            f"onnxruntime {forest.answers[index]}"
+            f"{server.peer.name}, {form.name}, row {index}: answered {_short(answer)}, "
+            f"onnxruntime {_short(right)}"
         )
+
+
+def _short(tensors: Tensors) -> str:
+    return ", ".join(f"{name} {array.reshape(-1)[:4]}" for name, array in tensors.items())
 
 
 def measure_point(
-    server: Running, form: Form, forest: Forest, connections: int, *, seconds: int, warm_up_s: int
+    server: Running, form: Form, connections: int, *, seconds: int, warm_up_s: int
 ) -> Round:
     """Warm up, then load for `seconds`; what server, generator and others used of the machine."""
-    _load(server, form, forest, connections, warm_up_s)
-    cpu_before = server.process.cpu_s()
+
+    def load(duration: int) -> Load:
+        return load_form(server, form, connections, duration)
+
+    return measure_load(server.process, load, seconds=seconds, warm_up_s=warm_up_s)
+
+
+def measure_load(
+    process: ServerProcess, load: Callable[[int], Load], *, seconds: int, warm_up_s: int
+) -> Round:
+    """The same for any load, given as a function of its seconds."""
+    if warm_up_s:
+        load(warm_up_s)
+    cpu_before = process.cpu_s()
     started = time.perf_counter()
     with machine_busy() as busy:
-        load = _load(server, form, forest, connections, seconds)
-    # Longer than the load itself, by wrk's own start and end.
+        seen = load(seconds)
+    # Longer than the load itself, by the generator's own start and end.
     elapsed_s = time.perf_counter() - started
-    cpu_s = server.process.cpu_s() - cpu_before
-    server.process.check()
+    cpu_s = process.cpu_s() - cpu_before
+    process.check()
     capacity_s = elapsed_s * (psutil.cpu_count() or 1)
-    return to_round(load, cpu_s, busy_s=busy[0], capacity_s=capacity_s)
+    return to_round(seen, cpu_s, busy_s=busy[0], capacity_s=capacity_s)
 
 
 def to_round(load: Load, server_cpu_s: float, *, busy_s: float, capacity_s: float) -> Round:
@@ -159,31 +221,63 @@ def to_round(load: Load, server_cpu_s: float, *, busy_s: float, capacity_s: floa
         errors=load.errors,
         server_cpu_us=server_cpu_s / load.requests * 1e6,
         client_cpu_us=load.client_cpu_s / load.requests * 1e6,
-        client_busy=load.client_cpu_s / load.seconds,
+        client_busy=load.client_cpu_s / load.seconds / load.client_processes,
         others_busy=others_s / capacity_s,
     )
 
 
-def measure_alone(
-    peer: Peer, forest: Forest, folder: Path, *, connections: int, seconds: int
-) -> tuple[float, Memory]:
-    """Cold start in seconds, and memory after load in every form, with no other server running.
-
-    Alone, because a page that two servers share would count half for each.
-    """
-    with running(peer, forest, folder) as server:
-        for form in peer.forms:
-            check_answers(server, form, forest, connections)
-            _load(server, form, forest, connections, seconds)
-        return server.cold_start_s, server.process.memory()
-
-
-def _load(server: Running, form: Form, forest: Forest, connections: int, seconds: int) -> Load:
-    requests = [form.encode(row) for row in forest.rows]
+def load_form(server: Running, form: Form, connections: int, seconds: int) -> Load:
+    """All rows in turn, in one form."""
+    requests = [form.encode(case.inputs) for case in server.model.cases]
     bodies = [body for body, _ in requests]
+    if form.protocol == "grpc":
+        return run_grpc_load(
+            server.target, form.path, bodies, connections=connections, seconds=seconds
+        )
     headers = dict(requests[0][1])
     if any(dict(others) != headers for _, others in requests):
         raise ValueError(f"{form.name}: the load sends the same headers with every row")
-    return run_load(
-        server.url, form.path, headers, bodies, connections=connections, seconds=seconds
-    )
+    asked = [(form.path, body) for body in bodies]
+    return run_load(server.url, headers, asked, connections=connections, seconds=seconds)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one start of one server gave."""
+
+    cold_start_s: float
+    memory: Memory
+    rounds: dict[tuple[str, int], Round]
+
+
+def measure_server(
+    peer: Peer,
+    model: Model,
+    folder: Path,
+    forms: Sequence[Form],
+    connections: Sequence[int],
+    *,
+    seconds: int,
+    warm_up_s: int,
+    say: Callable[[str], None],
+) -> Seen:
+    """Start it with no other server running, check, load in every form, look at its memory, stop.
+
+    Alone, because idle servers too cost processor time (some poll), and because a page that two
+    servers share would count half for each.
+    """
+    rounds = {}
+    with running(peer, model, folder) as server:
+        for count in connections:
+            for form in forms:
+                check_answers(server, form, count)
+                measured = measure_point(server, form, count, seconds=seconds, warm_up_s=warm_up_s)
+                rounds[form.name, count] = measured
+                say(
+                    f"  {peer.name}, {form.name}, {count} connections: "
+                    f"{measured.per_second:,.0f}/s, p50 {measured.p50_ms:.2f} ms"
+                )
+        memory = server.process.memory()
+        for form in forms:
+            check_answers(server, form, max(connections))
+        return Seen(server.cold_start_s, memory, rounds)

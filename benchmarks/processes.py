@@ -36,7 +36,11 @@ class ServerProcess:
     """One running server. A context manager, so that nothing is left behind."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._log = log
         with log.open("wb") as sink:
@@ -46,6 +50,8 @@ class ServerProcess:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
+                cwd=folder,
+                start_new_session=True,
             )
         self._process = psutil.Process(self._popen.pid)
 
@@ -97,10 +103,14 @@ class ServerProcess:
         self._popen.wait()
 
     def _tree(self) -> list[psutil.Process]:
+        """The root first, its descendants, and orphans of its session: a helper may leave home."""
         try:
-            return [self._process, *self._process.children(recursive=True)]
+            found = {each.pid: each for each in self._process.children(recursive=True)}
         except psutil.NoSuchProcess:
-            return []
+            found = {}
+        found |= {each.pid: each for each in psutil.process_iter() if _session(each) == self.pid}
+        found.pop(self.pid, None)
+        return [self._process, *found.values()]
 
 
 def free_port() -> int:
@@ -142,9 +152,16 @@ def _cpu_s(process: psutil.Process) -> float:
 def _memory(process: psutil.Process) -> Memory | None:
     try:
         info = process.memory_full_info()
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
         return None
     return Memory(pss=info.pss, uss=info.uss, rss=info.rss, processes=1)
+
+
+def _session(process: psutil.Process) -> int:
+    try:
+        return os.getsid(process.pid)
+    except (ProcessLookupError, PermissionError):
+        return -1
 
 
 def _signal(send: Callable[[], None]) -> None:

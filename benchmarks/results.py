@@ -28,7 +28,7 @@ class Round(msgspec.Struct, frozen=True):
     client_cpu_us: float
     """Processor time of the load generator, a request."""
     client_busy: float
-    """Share of its one core that the load generator used; near 1 it was the limit itself."""
+    """Share of a core that each process of the load generator used; near 1 it was the limit."""
     others_busy: float
     """Share of the machine that neither server nor generator used; above some percent: noise."""
 
@@ -112,6 +112,8 @@ class Report(msgspec.Struct, frozen=True):
     points: list[Point]
     aims: list[Aim] = []
     notes: list[str] = []
+    left_out: dict[str, str] = {}
+    """Servers that could not be measured, or not to the end, and why."""
     schema: str = SCHEMA
 
     def point(self, server: str, form: str, connections: int) -> Point:
@@ -130,8 +132,10 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def errors(self) -> int:
-        """Failed requests over all points."""
-        return sum(point.median.errors for point in self.points)
+        """Failed requests over all points of Modelyard's; what others lose is theirs to explain."""
+        return sum(
+            point.median.errors for point in self.points if point.server.startswith("modelyard")
+        )
 
 
 def summarise(rounds: Sequence[Round]) -> Middle:
@@ -155,12 +159,14 @@ def summarise(rounds: Sequence[Round]) -> Middle:
 
 
 def compare(rounds: Sequence[Round], baseline: Sequence[Round]) -> Ratio:
-    """Ratios to the baseline, each round to the baseline's round of the same minute."""
+    """Ratios to the baseline, each round to the baseline's round of the same minutes.
+
+    A server that was measured in fewer rounds is compared with the baseline's first ones.
+    """
 
     def ratio(read: Callable[[Round], float]) -> float:
-        return median(
-            read(mine) / read(theirs) for mine, theirs in zip(rounds, baseline, strict=True)
-        )
+        pairs = zip(rounds, baseline, strict=False)
+        return median(read(mine) / read(theirs) for mine, theirs in pairs)
 
     return Ratio(
         per_second=ratio(lambda each: each.per_second),

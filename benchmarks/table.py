@@ -34,6 +34,8 @@ def print_report(report: Report, console: Console) -> None:
     for aim in report.aims:
         mark = "[green]met[/green]" if aim.met else "[red]missed[/red]"
         console.print(f"  {mark}  {aim.text}: {aim.value:.3g}", highlight=False)
+    for name, reason in report.left_out.items():
+        console.print(f"  [red]left out[/red]  {name}: {_first_line(reason)}", highlight=False)
     for note in [*report.notes, *_warnings(report)]:
         console.print(f"  note: {note}", highlight=False)
 
@@ -42,7 +44,7 @@ def _points(points: list[Point]) -> Table:
     table = Table(title="under load (median of the rounds)", title_justify="left")
     table.add_column("conn.", justify="right")
     table.add_column("server, form", no_wrap=True)
-    for head in ("requests/s", "ratio", "p50 ms", "ratio", "p99 ms", "server CPU µs", "wrk CPU µs"):
+    for head in ("requests/s", "ratio", "p50 ms", "ratio", "p99 ms", "server CPU µs", "client CPU µs"):
         table.add_column(head, justify="right")
     table.add_column("errors", justify="right")
     ordered = sorted(points, key=lambda point: point.connections)
@@ -87,6 +89,10 @@ def _number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2f}"
+
+
+def _first_line(text: str) -> str:
+    return next((line for line in text.splitlines() if line.strip()), "no reason given")[:160]
 
 
 def _warnings(report: Report) -> list[str]:

@@ -14,5 +14,5 @@ async def predict(request: Request) -> Response:
     row = orjson.loads(await request.body())
     arrays = {name: np.array([row[name]], dtype) for name, dtype in served.inputs.items()}
     answer = {name: array[0] for name, array in served.run(arrays).items()}
-    body = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    body = orjson.dumps(answer, default=int, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(body, media_type="application/json")

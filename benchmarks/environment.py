@@ -1,0 +1,73 @@
+"""A virtual environment for every peer, from a pinned list of its own, made when first needed.
+
+Of its own, because the peers' dependencies exclude each other, and because a peer that shared
+this project's would share its libraries' pages too. Making one takes 5 to 60 seconds and is never
+inside of a measured time.
+"""
+
+import hashlib
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.machine import ROOT
+from benchmarks.peer import NotPrepared
+
+REQUIREMENTS = ROOT / "benchmarks" / "peers" / "requirements"
+FOLDER = ROOT / ".bench" / "environments"
+_LIMIT_S = 900
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The environment of `requirements/NAME.txt`, whether or not it is made yet."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies, ignored by git."""
+        return FOLDER / self.name
+
+    @property
+    def python(self) -> str:
+        """Its interpreter."""
+        return self.program("python")
+
+    def program(self, name: str) -> str:
+        """A program that one of its packages installs."""
+        return str(self.folder / "bin" / name)
+
+    def ensure(self) -> None:
+        """Make it, where it is missing or older than its list. Raises `NotPrepared`."""
+        wanted = REQUIREMENTS / f"{self.name}.txt"
+        digest = hashlib.sha256(wanted.read_bytes()).hexdigest()
+        mark = self.folder / "made-from"
+        if mark.exists() and mark.read_text("ascii") == digest:
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        _run(sys.executable, "-m", "venv", str(self.folder))
+        _run(self.python, "-m", "pip", "install", "--quiet", "--requirement", str(wanted))
+        mark.write_text(digest, "ascii")
+
+    def version(self, package: str) -> str:
+        """The version of an installed package."""
+        site = next(self.folder.glob("lib/python*/site-packages"), None)
+        paths = [] if site is None else [str(site)]
+        for found in importlib.metadata.distributions(name=package, path=paths):
+            return str(found.version)
+        return "not installed"
+
+
+def _run(*command: str) -> None:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise NotPrepared(f"{command[0]} had not ended after {_LIMIT_S} s") from None
+    if done.returncode != 0:
+        raise NotPrepared(f"{' '.join(command)} failed:\n{done.stderr[-1500:]}")

@@ -1,0 +1,1 @@
+"""The models that are served, each made anew by `python -m benchmarks.models.NAME FOLDER`."""
