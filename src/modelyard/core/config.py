@@ -11,9 +11,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 from modelyard.core.errors import Invalid
+from modelyard.core.route import Isolation, Place
 
 FILE_NAME: Final = "modelyard.toml"
 _PREFIX: Final = "MODELYARD_"
@@ -23,6 +24,11 @@ _PLAINLY: Final = {
     float: "a number",
     str: "text",
     Path: "a path",
+}
+
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "place": get_args(Place),
+    "isolation": get_args(Isolation),
 }
 
 
@@ -50,6 +56,10 @@ class Config:
     )
     port: int = field(default=8080, metadata={"doc": "HTTP port; 0 takes a free one."})
     grpc_port: int = field(default=8081, metadata={"doc": "gRPC port; 0 takes a free one."})
+    workers: int = field(
+        default=0,
+        metadata={"doc": "Worker processes that answer calls; 0 means the cores it may use."},
+    )
     max_body_bytes: int = field(
         default=64 * 1024 * 1024,
         metadata={"doc": "Largest request body or gRPC message, in bytes; larger ones get 413."},
@@ -58,7 +68,16 @@ class Config:
         default=16_384,
         metadata={"doc": "Rows that may wait at one endpoint; past that the answer is 429."},
     )
-    max_batch_rows: int = field(default=1024, metadata={"doc": "Most rows that run as one batch."})
+    queue_bytes: int = field(
+        default=256 * 1024 * 1024,
+        metadata={"doc": "Bytes of input that may wait at one endpoint; past that it is 429."},
+    )
+    max_batch_rows: int = field(
+        default=0,
+        metadata={
+            "doc": "Most rows that run as one batch; 0 has it found by measurement, up to 1024."
+        },
+    )
     lanes: int = field(
         default=0, metadata={"doc": "Threads for a model too slow to run in line; 0 means cores."}
     )
@@ -69,11 +88,48 @@ class Config:
             "event loop; a longer one runs in a lane."
         },
     )
+    place: str = field(
+        default="auto",
+        metadata={
+            "doc": "Where models run: `worker` (a copy in each), `process` (one process for all "
+            "workers), or `auto`: by size and measured cost. A route's own options come first."
+        },
+    )
+    isolation: str = field(
+        default="none",
+        metadata={"doc": "`process` gives every model a process of its own; `none` does not."},
+    )
+    process_bytes: int = field(
+        default=64 * 1024 * 1024,
+        metadata={
+            "doc": "With several workers, a model file larger than this gets a process of its own."
+        },
+    )
+    process_us: int = field(
+        default=1000,
+        metadata={
+            "doc": "With several workers, a model whose answer to one row costs more than this "
+            "many microseconds gets a process of its own."
+        },
+    )
+    threads: int = field(
+        default=0,
+        metadata={
+            "doc": "Threads of one run of a model; 0 takes what was measured to be quickest."
+        },
+    )
     poll_s: float = field(
         default=0.2, metadata={"doc": "Seconds between two looks at the registry's routes."}
     )
     drain_s: float = field(
         default=20.0, metadata={"doc": "Seconds that a stopping server waits for its calls to end."}
+    )
+    hang_s: float = field(
+        default=30.0,
+        metadata={
+            "doc": "A worker that has not answered its supervisor for so many seconds is killed "
+            "and started again."
+        },
     )
     trust_pickle: bool = field(
         default=False,
@@ -199,17 +255,43 @@ def _check_ranges(config: Config) -> None:
         ("grpc_port", 0, 65535),
         ("max_body_bytes", 1024, 2**31 - 1),
         ("queue_rows", 1, 2**31),
-        ("max_batch_rows", 1, 2**20),
+        ("queue_bytes", 1, 2**40),
+        ("max_batch_rows", 0, 2**20),
         ("lanes", 0, 1024),
         ("inline_us", 0, 10**6),
+        ("process_bytes", 0, 2**40),
+        ("process_us", 0, 10**9),
+        ("threads", 0, 1024),
         ("poll_s", 0.01, 60.0),
         ("drain_s", 0.0, 3600.0),
+        ("workers", 0, 256),
+        ("hang_s", 0.1, 86400.0),
     ):
         value = getattr(config, name)
         if not low <= value <= high:
             raise Invalid(
                 "bad_setting", f"'{name}' is {value}; it must lie in {low} to {high}", field=name
             )
+    for name, choices in _CHOICES.items():
+        value = getattr(config, name)
+        if value not in choices:
+            raise Invalid(
+                "bad_setting",
+                f"'{name}' is '{value}'; it may be {', '.join(choices)}",
+                field=name,
+            )
+
+
+def plain_config(config: Config) -> dict[str, Any]:
+    """Every setting as a value that travels to another process; see `parsed_config`."""
+    return {**dataclasses.asdict(config), "home": str(config.home)}
+
+
+def parsed_config(plain: Mapping[str, Any]) -> Config:
+    """The configuration of `plain_config`, which may come from another release of this code."""
+    known = {each.name for each in settings()}
+    given = {name: value for name, value in plain.items() if name in known}
+    return Config(**{**given, "home": Path(plain["home"])})
 
 
 def settings() -> tuple[dataclasses.Field[Any], ...]:

@@ -1,18 +1,25 @@
-"""How a node loads a version: verify, check trust, construct, warm up."""
+"""How a node loads a version: find it a place, and make an endpoint of what runs there."""
 
-from typing import TYPE_CHECKING, Protocol
+import asyncio
+from typing import TYPE_CHECKING, Final, Protocol
 
 from modelyard.core.config import Config
 from modelyard.core.names import Reference
 from modelyard.core.ports import Gate
 from modelyard.core.route import Options
+from modelyard.core.signature import Signature
 from modelyard.registry.registry import Registry
 from modelyard.wiring.machine import usable_cores
 
 if TYPE_CHECKING:
+    from modelyard.serving.backend import Backend
     from modelyard.serving.endpoint import Endpoint
+    from modelyard.serving.loading import Job
+    from modelyard.serving.places import Places, There
+    from modelyard.serving.statistics import Statistics
 
-_NODE_WIDE = Options()
+_NODE_WIDE: Final = Options()
+_WELCOME_S: Final = 30.0
 
 
 class OpenEndpoint(Protocol):
@@ -23,43 +30,92 @@ class OpenEndpoint(Protocol):
         ...
 
 
-def endpoint_opener(config: Config, registry: Registry, gate: Gate) -> OpenEndpoint:
-    """How a node loads a version: verify, check trust, construct, warm up. Blocks; raises."""
-    from modelyard.bundle.samples import decode_samples
-    from modelyard.runtimes.open import open_runtime, platform_of
-    from modelyard.serving.endpoint import Endpoint, Identity
-    from modelyard.serving.scheduler import Limits, Scheduler
-    from modelyard.serving.statistics import Statistics
-    from modelyard.serving.warmup import warm_up
+def endpoint_opener(
+    config: Config, registry: Registry, gate: Gate, places: "Places", *, workers: int
+) -> OpenEndpoint:
+    """How a node of so many workers loads a version. Called on the loop that its calls come on."""
+    return _Opener(config, registry, gate, places, workers).open
 
-    def open_endpoint(model: str, number: int, options: Options = _NODE_WIDE) -> "Endpoint":
-        limits = Limits(
-            queue_rows=options.queue_rows or config.queue_rows,
-            max_batch_rows=options.max_batch_rows or config.max_batch_rows,
-            inline_us=config.inline_us if options.inline_us is None else options.inline_us,
-            lanes=options.lanes or config.lanes or usable_cores(),
-        )
-        version = registry.resolve(Reference(model, version=number))
-        bundle = registry.bundle(version)
-        bundle.verify()
-        manifest = bundle.manifest
-        samples = decode_samples(bundle.read(manifest.samples)) if manifest.samples else None
-        runtime = open_runtime(bundle)
-        identity = Identity(
-            model=model,
-            version=number,
-            digest=bundle.digest,
-            platform=platform_of(manifest.serving.format),
-            signature=runtime.signature,
-            sample=samples.inputs if samples else None,
-        )
+
+class _Opener:
+    def __init__(
+        self, config: Config, registry: Registry, gate: Gate, places: "Places", workers: int
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._gate = gate
+        self._places = places
+        self._workers = workers
+        self._loop = asyncio.get_running_loop()
+
+    def open(self, model: str, number: int, options: Options = _NODE_WIDE) -> "Endpoint":
+        """The endpoint of a version, warmed up."""
+        from modelyard.serving.endpoint import Endpoint
+        from modelyard.serving.statistics import Statistics
+
+        job = self._job(model, number, options)
+        identity = job.identity()
         statistics = Statistics()
-        try:
-            cost = warm_up(runtime, samples)
-        except BaseException:
-            runtime.close()
-            raise
-        backend = Scheduler(f"{model}:{number}", runtime, cost, limits, statistics)
-        return Endpoint(identity, backend, gate, statistics)
+        backend = self._backend(job, identity.signature, options, statistics)
+        return Endpoint(
+            identity,
+            backend,
+            self._gate,
+            statistics,
+            timeout_ms=options.timeout_ms,
+            cache_bytes=options.cache_bytes,
+        )
 
-    return open_endpoint
+    def _job(self, model: str, number: int, options: Options) -> "Job":
+        from modelyard.serving.loading import Job
+        from modelyard.serving.scheduler import Limits
+
+        limits = Limits.of(self._config, options, usable_cores())
+        bundle = self._registry.bundle(self._registry.resolve(Reference(model, version=number)))
+        return Job.of(model, number, bundle, limits, options.threads or self._config.threads)
+
+    def _backend(
+        self, job: "Job", signature: Signature, options: Options, statistics: "Statistics"
+    ) -> "Backend":
+        """Where the version is cheapest: in this worker, or in a process that all workers share.
+
+        One that is pinned, isolated or large goes to a process unseen. Any other goes where the
+        first worker that measured it found that it belongs, or is measured now.
+        """
+        from modelyard.serving.loading import load
+        from modelyard.serving.places import Question, There
+
+        place = options.place or self._config.place
+        isolation = options.isolation or self._config.isolation
+        must = isolation == "process" or place == "process"
+        if not must and (place == "worker" or self._workers == 1):
+            return load(job).scheduler(statistics)
+        large = job.size_bytes > self._config.process_bytes
+        asked = Question(name=job.name, key=job.key, job=job.encode(), must=must or large)
+        placement = self._places.find(asked)
+        if isinstance(placement, There):
+            return self._remote(job, signature, placement, statistics)
+        loaded = load(job)
+        placement = self._places.find(asked.measured(loaded.row_us))
+        if isinstance(placement, There):
+            loaded.runtime.close()
+            return self._remote(job, signature, placement, statistics)
+        return loaded.scheduler(statistics)
+
+    def _remote(
+        self, job: "Job", signature: Signature, placement: "There", statistics: "Statistics"
+    ) -> "Backend":
+        from modelyard.serving.process.backend import RemoteBackend
+
+        limits = job.limits
+        backend = RemoteBackend(
+            self._loop,
+            job.name,
+            placement.path,
+            signature,
+            2 * limits.queue_rows,
+            statistics,
+            lambda: self._places.leave(placement.lease),
+        )
+        backend.open(_WELCOME_S)
+        return backend

@@ -1,0 +1,133 @@
+"""How a version is loaded, wherever it runs: verify, check trust, construct, warm up."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from modelyard import __version__
+from modelyard.bundle.bundle import Bundle
+from modelyard.bundle.manifest import Manifest
+from modelyard.bundle.samples import Samples, decode_samples
+from modelyard.bundle.trust import EXTERNAL_DATA
+from modelyard.core.ports import Runtime
+from modelyard.runtimes.open import open_runtime, platform_of
+from modelyard.serving.cost import BatchCost
+from modelyard.serving.endpoint import Identity
+from modelyard.serving.scheduler import Limits, Scheduler
+from modelyard.serving.statistics import Statistics
+from modelyard.serving.warmup import warm_up
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A version to serve, where its files lie, and how to serve it. Travels between processes."""
+
+    model: str
+    version: int
+    manifest: bytes
+    files: dict[str, str]
+    limits: Limits
+    threads: int
+
+    @staticmethod
+    def of(model: str, version: int, bundle: Bundle, limits: Limits, threads: int) -> "Job":
+        """The job of serving a bundle whose files are local."""
+        return Job(
+            model=model,
+            version=version,
+            manifest=bundle.manifest.encode(),
+            files={path: str(file.absolute()) for path, file in bundle.files.items()},
+            limits=limits,
+            threads=threads,
+        )
+
+    @staticmethod
+    def decode(data: bytes) -> "Job":
+        """Read what `encode` wrote."""
+        return _DECODER.decode(data)
+
+    def encode(self) -> bytes:
+        """The job as bytes; equal jobs give equal bytes."""
+        return _ENCODER.encode(self)
+
+    @property
+    def name(self) -> str:
+        """`model:version`."""
+        return f"{self.model}:{self.version}"
+
+    @property
+    def key(self) -> str:
+        """Equal for jobs that one process can do: the same bundle, options and code."""
+        return hashlib.sha256(self.encode() + __version__.encode()).hexdigest()
+
+    def identity(self) -> Identity:
+        """The version as protocols show it; reads the bundle's samples."""
+        bundle = self.bundle()
+        samples = read_samples(bundle)
+        return Identity(
+            model=self.model,
+            version=self.version,
+            digest=bundle.digest,
+            platform=platform_of(bundle.manifest.serving.format),
+            signature=bundle.manifest.signature,
+            sample=samples.inputs if samples else None,
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of what a runtime holds in memory: the file that answers, and its weights."""
+        manifest = Manifest.decode(self.manifest)
+        return sum(
+            file.size
+            for file in manifest.files
+            if file.path == manifest.serving.path or file.media_type == EXTERNAL_DATA
+        )
+
+    def bundle(self) -> Bundle:
+        """The bundle; its files are not verified yet."""
+        return Bundle(
+            Manifest.decode(self.manifest), {path: Path(file) for path, file in self.files.items()}
+        )
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder(order="sorted")
+_DECODER: Final = msgspec.msgpack.Decoder(Job)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A runtime that has answered its samples as recorded, and what its batches cost."""
+
+    job: Job
+    runtime: Runtime
+    cost: BatchCost
+
+    @property
+    def row_us(self) -> float | None:
+        """What a batch of one row costs, in microseconds; None where nothing could be measured."""
+        return self.cost.estimate_us(1) if self.cost.is_known else None
+
+    def scheduler(self, statistics: Statistics) -> Scheduler:
+        """What runs its calls in this process."""
+        return Scheduler(self.job.name, self.runtime, self.cost, self.job.limits, statistics)
+
+
+def load(job: Job) -> Loaded:
+    """Load a version. Blocks; raises whatever verifying, trusting or constructing it raises."""
+    bundle = job.bundle()
+    bundle.verify()
+    samples = read_samples(bundle)
+    runtime = open_runtime(bundle, threads=job.threads or 1)
+    try:
+        return Loaded(job, runtime, warm_up(runtime, samples))
+    except BaseException:
+        runtime.close()
+        raise
+
+
+def read_samples(bundle: Bundle) -> Samples | None:
+    """The bundle's sample rows with their recorded answers, verified; None where it has none."""
+    path = bundle.manifest.samples
+    return decode_samples(bundle.read(path)) if path else None

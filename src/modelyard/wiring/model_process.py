@@ -1,0 +1,98 @@
+"""A model process: `python -m modelyard.wiring.model_process LISTENER CONTROL`.
+
+Loads the one version that its owner tells it over the control socket, and answers workers on the
+listening socket. Ends when told to, and at once when its owner has gone.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from modelyard.core.config import Config
+from modelyard.serving.places import LocalPlaces
+from modelyard.serving.process.child import Told, encode_told, read_frame, write_frame
+from modelyard.serving.process.faults import to_fault
+
+if TYPE_CHECKING:
+    from modelyard.serving.loading import Loaded
+
+_MODULE: Final = "modelyard.wiring.model_process"
+
+
+def command(listener: int, control: int) -> Sequence[str]:
+    """The command line of a process that inherits these two sockets."""
+    # -P: the folder that a server was started in is no place to import code from.
+    return [sys.executable, "-P", "-m", _MODULE, str(listener), str(control)]
+
+
+def local_places(config: Config) -> LocalPlaces:
+    """The owner of a node's model processes. Starts none yet."""
+    return LocalPlaces(command, process_us=config.process_us)
+
+
+def main(listener: socket.socket, control: socket.socket) -> int:
+    """Load what the owner says, and serve it; the exit status."""
+    from modelyard.serving.loading import Job, load
+
+    # A Ctrl-C at the terminal reaches every process; the owner says when this one ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    job = read_frame(control)
+    if job is None:
+        return 1
+    _end_with_owner(control)
+    try:
+        loaded = load(Job.decode(job))
+    except BaseException as error:  # noqa: BLE001 - loading runs other people's code
+        write_frame(control, encode_told(Told(to_fault(error))))
+        return 1
+    write_frame(control, encode_told(Told()))
+    _run(loaded, listener)
+    return 0
+
+
+def _end_with_owner(control: socket.socket) -> None:
+    def watch() -> None:
+        read_frame(control)
+        # Nobody is left to answer, and a model that hangs would not let us leave in good order.
+        os._exit(0)
+
+    threading.Thread(target=watch, name="owner", daemon=True).start()
+
+
+def _run(loaded: "Loaded", listener: socket.socket) -> None:
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        uvloop.run(_serve(loaded, listener))
+        return
+    asyncio.run(_serve(loaded, listener))
+
+
+async def _serve(loaded: "Loaded", listener: socket.socket) -> None:
+    from modelyard.serving.process.front import Front
+    from modelyard.serving.process.notes import Notes
+
+    notes = Notes()
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    front = Front(loaded.job.identity(), loaded.scheduler(notes), notes)
+    front.listen(listener)
+    await stopping.wait()
+    await front.drain(listener)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    status = main(*(socket.socket(fileno=int(each)) for each in sys.argv[1:3]))
+    # Lanes may hang in native code: nothing that waits for them.
+    sys.stderr.flush()
+    os._exit(status)
