@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, cast
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from modelyard.core.ports import Runtime
 from modelyard.core.signature import TensorSpec
 
 _log = logging.getLogger(__name__)
+
+_SMALL_BYTES: Final = 256 * 1024
 
 Result = Mapping[str, Array] | ModelyardError
 
@@ -37,14 +40,32 @@ def _run(runtime: Runtime, calls: Sequence[Call]) -> list[Result]:
     if len(calls) == 1:
         return [_checked(runtime, runtime.run(calls[0].inputs), calls[0].rows)]
     rows = sum(call.rows for call in calls)
-    return _split(_checked(runtime, runtime.run(_join(runtime, calls)), rows), calls)
+    return _split(_checked(runtime, runtime.run(_join(runtime, calls, rows)), rows), calls, rows)
 
 
-def _join(runtime: Runtime, calls: Sequence[Call]) -> dict[str, Array]:
-    return {
-        spec.name: np.concatenate([call.inputs[spec.name] for call in calls])
-        for spec in runtime.signature.inputs
-    }
+def _join(runtime: Runtime, calls: Sequence[Call], rows: int) -> dict[str, Array]:
+    joined: dict[str, Array] = {}
+    for spec in runtime.signature.inputs:
+        name = spec.name
+        joined[name] = _joined([call.inputs[name] for call in calls], rows)
+    return joined
+
+
+def _joined(arrays: list[Array], rows: int) -> Array:
+    """The arrays one after the other, maybe read-only.
+
+    To join small ones as bytes takes a quarter of the time that `np.concatenate` does, but holds
+    the interpreter.
+    """
+    first = arrays[0]
+    if len(arrays) * first.nbytes > _SMALL_BYTES or first.dtype.kind == "O":
+        return np.concatenate(arrays)
+    try:
+        joined = b"".join(cast(list[bytes], arrays))
+        return np.frombuffer(joined, first.dtype).reshape(rows, *first.shape[1:])
+    except (TypeError, ValueError):
+        # One that does not lie in one piece gives no bytes.
+        return np.concatenate(arrays)
 
 
 def _checked(runtime: Runtime, outputs: Mapping[str, Array], rows: int) -> Mapping[str, Array]:
@@ -75,14 +96,23 @@ def _retyped(spec: TensorSpec, array: Array) -> Array:
         return array.astype(spec.datatype.dtype)
 
 
-def _split(outputs: Mapping[str, Array], calls: Sequence[Call]) -> list[Result]:
-    results: list[Result] = []
+def _split(outputs: Mapping[str, Array], calls: Sequence[Call], rows: int) -> list[Result]:
+    results: list[dict[str, Array]] = [{} for _ in calls]
+    is_row_each = rows == len(calls) and all(call.rows == 1 for call in calls)
+    for name, array in outputs.items():
+        # Iterating makes the slices in C, in half the time.
+        slices = array[:, None] if is_row_each else _slices(array, calls)
+        for result, each in zip(results, slices, strict=True):
+            result[name] = each
+    return list[Result](results)
+
+
+def _slices(array: Array, calls: Sequence[Call]) -> Iterator[Array]:
     start = 0
     for call in calls:
         end = start + call.rows
-        results.append({name: array[start:end] for name, array in outputs.items()})
+        yield array[start:end]
         start = end
-    return results
 
 
 def _as_error(error: BaseException, call: Call) -> ModelyardError:

@@ -1,4 +1,4 @@
-"""What a batch costs: a running estimate, so that each batch runs where it is cheapest."""
+"""What a batch costs: running estimates, so that each batch runs where and as large as it pays."""
 
 from typing import Final
 
@@ -11,6 +11,15 @@ _SURPRISE: Final = 4.0
 _LEAST_SURPRISE_US: Final = 100.0
 _BLOCKED_US: Final = 100_000.0
 """From here on it was no time slice of somebody else's: the model itself blocks."""
+
+_LARGEST: Final = 10
+"""Sizes are looked at up to 2 to this power."""
+_WORTH: Final = 0.95
+"""A batch of twice the size pays where a row of it costs less than this share."""
+_NEWS: Final = 0.25
+"""How much one observation counts in the cost of its size."""
+_STALE: Final = 256
+"""After so many batches a size that was not used is tried again."""
 
 
 class BatchCost:
@@ -70,3 +79,72 @@ class BatchCost:
         if fixed > budget_us:
             return 0
         return int((budget_us - fixed) / slope) if slope > 0.0 else 1 << 30
+
+
+class BatchSizes:
+    """Which batch size pays in a lane: what a row costs, measured for each doubling of the size.
+
+    A line would not do here: while all batches are small it knows nothing of larger ones, and the
+    larger ones would never be tried. So a size that is unknown, or has not been seen for long, is
+    tried as soon as enough waits; it costs those calls at most twice the time of a known one.
+    """
+
+    __slots__ = ("_count", "_row_us", "_seen")
+
+    def __init__(self) -> None:
+        self._row_us: list[float | None] = [None] * (_LARGEST + 1)
+        self._seen = [0] * (_LARGEST + 1)
+        self._count = 0
+
+    def observe(self, rows: int, us: float) -> None:
+        """Take in that a batch of `rows` took `us` microseconds."""
+        size = min(rows.bit_length() - 1, _LARGEST)
+        self._count += 1
+        row_us, known = us / rows, self._row_us[size]
+        if known is not None and self._count - self._seen[size] <= _STALE:
+            # An interrupted batch must not decide; a model that has become slow will soon enough.
+            known += _NEWS * (min(row_us, _SURPRISE * known) - known)
+            row_us = known
+        self._row_us[size] = row_us
+        self._seen[size] = self._count
+
+    def best_rows(self, budget_us: float) -> int:
+        """The smallest size past which a larger one brings no more rows a second.
+
+        Only as large as a batch is expected to take no longer than `budget_us`, or than twice a
+        batch of the smallest size where that alone is over the budget.
+        """
+        size = next((size for size, us in enumerate(self._row_us) if us is not None), None)
+        if size is None:
+            return 1
+        row_us = self._row_us[size] or 0.0
+        budget_us = max(budget_us, 2 * row_us * (1 << size))
+        while size < _LARGEST:
+            larger_us = self._row_us[size + 1]
+            if larger_us is None or self._count - self._seen[size + 1] > _STALE:
+                return 2 << size if row_us * (1 << size) <= budget_us else 1 << size
+            if larger_us > _WORTH * row_us or larger_us * (2 << size) > budget_us:
+                break
+            size, row_us = size + 1, larger_us
+        return 1 << size
+
+
+class QuickestRun:
+    """The least time that a batch takes, as lately seen: who has less time left is not run.
+
+    One slow batch moves it little, and each call that is turned away for it lowers it, so that a
+    wrong value cannot keep itself alive.
+    """
+
+    __slots__ = ("ns",)
+
+    def __init__(self) -> None:
+        self.ns = 0
+
+    def observe(self, took_ns: int) -> None:
+        """Take in that a batch took so long."""
+        self.ns = min(took_ns, self.ns + self.ns // 32 + 1000) if self.ns else took_ns
+
+    def doubt(self) -> None:
+        """Take in that a call was turned away."""
+        self.ns = max(0, self.ns - self.ns // 8 - 1)

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from modelyard.core.call import Call, Outcome
@@ -15,6 +16,7 @@ from modelyard.core.errors import ModelyardError, TimedOut, Unavailable
 from modelyard.core.ports import Arrays, Gate
 from modelyard.core.signature import Signature
 from modelyard.serving.backend import Backend
+from modelyard.serving.cache import ResponseCache
 from modelyard.serving.report import State
 from modelyard.serving.statistics import Statistics
 
@@ -39,7 +41,14 @@ class Endpoint:
     """A version being served. Made anywhere, then used on the event loop's thread only."""
 
     def __init__(
-        self, identity: Identity, backend: Backend, gate: Gate, statistics: Statistics
+        self,
+        identity: Identity,
+        backend: Backend,
+        gate: Gate,
+        statistics: Statistics,
+        *,
+        timeout_ms: float | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         self.model = identity.model
         self.version = identity.version
@@ -51,6 +60,10 @@ class Endpoint:
         self.statistics = statistics
         self._backend = backend
         self._gate = gate
+        self._timeout_ns = int((timeout_ms or 0) * 1e6)
+        self._answers = (
+            ResponseCache(identity.digest, identity.signature, cache_bytes) if cache_bytes else None
+        )
         self._open_calls = 0
         self._retired = False
         self._on_closed: Callable[[], None] | None = None
@@ -90,6 +103,9 @@ class Endpoint:
                 raise Unavailable(
                     "closing", f"'{self.model}:{self.version}' is being closed", retry_after_s=1.0
                 )
+            if self._answers is not None:
+                self._accept_or_recall(call, self._answers)
+                return
             self._backend.check_room(call)
             if not call.is_shadow:
                 self._gate.admit(call)
@@ -98,9 +114,39 @@ class Endpoint:
             raise
         call.settle = self._settle
         self._open_calls += 1
+        self._run(call)
+
+    def _run(self, call: Call) -> None:
+        if self._timeout_ns and call.deadline_ns is None:
+            call.deadline_ns = call.started_ns + self._timeout_ns
         self._backend.enqueue(call)
         if call.deadline_ns is not None:
             _watch(call, call.deadline_ns)
+
+    def _accept_or_recall(self, call: Call, answers: ResponseCache) -> None:
+        """Admit the call, then answer it on the next turn if its answer is known, else queue it.
+
+        It is the gate that knows the tenant. So here a full queue ends a call that was admitted.
+        """
+        if not call.is_shadow:
+            self._gate.admit(call)
+        call.settle = self._settle
+        self._open_calls += 1
+        key = answers.key_of(call)
+        if key is not None:
+            outputs = answers.find(key)
+            if outputs is not None:
+                call.settle = self._settle_recalled
+                asyncio.get_running_loop().call_soon(call.answer, outputs)
+                return
+            call.settle = partial(self._settle_and_keep, answers, key)
+        try:
+            self._backend.check_room(call)
+        except ModelyardError as error:
+            self.statistics.count_refusal(error.code)
+            call.fail(error)
+        else:
+            self._run(call)
 
     def retire(self, on_closed: Callable[[], None] | None = None) -> None:
         """Take no more calls; close the backend when the last one has ended."""
@@ -114,14 +160,26 @@ class Endpoint:
         if call.outcome is not _OK:
             self._backend.forget(call)
         try:
-            self.statistics.count(call)
+            # What nobody waits for says nothing of how callers are served.
             if not call.is_shadow:
+                self.statistics.count(call)
                 self._gate.settle(call)
         finally:
             if self._retired and not self._open_calls:
                 self._close()
 
+    def _settle_recalled(self, call: Call) -> None:
+        if call.outcome is _OK:
+            self.statistics.count_cache_hit(call)
+        self._settle(call)
+
+    def _settle_and_keep(self, answers: ResponseCache, key: bytes, call: Call) -> None:
+        if call.outcome is _OK and call.outputs is not None:
+            answers.keep(key, call.outputs)
+        self._settle(call)
+
     def _close(self) -> None:
+        self._answers = None
         self._backend.close(self._closed)
 
     def _closed(self) -> None:

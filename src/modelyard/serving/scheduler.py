@@ -1,46 +1,76 @@
 """The scheduler: an endpoint's queue, its batches, and where each of them runs.
 
-Calls that arrive in one turn of the event loop become one batch; there is no timer and no window.
-A batch that is expected to cost less than a thread hop runs in line; a longer one runs in a lane,
-and while all lanes are busy the queue fills and becomes the next batch.
+Calls that arrive in one turn of the event loop become one batch; there is no timer and no window,
+unless the operator asks for one. A batch that is expected to cost less than a thread hop runs in
+line; a longer one runs in a lane, and while all lanes are busy the queue fills and becomes the next
+batch.
 """
 
 import asyncio
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from modelyard.core.call import Call
+from modelyard.core.config import Config
 from modelyard.core.errors import Exhausted, ModelyardError
-from modelyard.core.ports import Arrays, Runtime
-from modelyard.core.signature import FREE
+from modelyard.core.ports import Runtime
+from modelyard.core.route import Options
 from modelyard.serving.batch import Result, run_batch
-from modelyard.serving.cost import BatchCost
+from modelyard.serving.cost import BatchCost, BatchSizes, QuickestRun
+from modelyard.serving.endpoint import end_late
 from modelyard.serving.lane import ThreadLane
+from modelyard.serving.objective import Objective
+from modelyard.serving.queue import Batch, CallQueue, size_bytes
 from modelyard.serving.report import Load
 from modelyard.serving.statistics import Statistics
 
 _log = logging.getLogger(__name__)
 
-_TURN_NS = 2_000_000
+_TURN_NS: Final = 2_000_000
 """How long one turn may run batches in line before it lets the loop read and write again."""
-_LANE_WAIT_US = 10_000
-_NO_INPUTS: Arrays = {}
-_MOST_ENDED = 64
-"""How many calls may have ended in the queue before it is swept."""
+_LANE_WAIT_US: Final = 10_000
+_MOST_ROWS: Final = 1024
+_LONGEST_BATCH_US: Final = 50_000.0
+"""A batch whose size was found by measurement takes no longer than this: nobody waits for a
+thousand rows of an encoder."""
+_LONGEST_WAIT_S: Final = 60.0
+_UNTOLD: Final = "the end of call %s could not be told"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of one scheduler; see `Config` for their meaning."""
+    """Bounds of one scheduler; see `Config` and `Options` for their meaning.
+
+    Of `queue_rows`, calls of low priority may fill one half, and those of high priority find a
+    quarter more. `max_batch_rows` 0 has the largest batch found by measurement.
+    """
 
     queue_rows: int
     max_batch_rows: int
     inline_us: int
     lanes: int
+    queue_bytes: int = 256 * 1024 * 1024
+    window_us: int = 0
+    preferred_rows: tuple[int, ...] = ()
+    p99_ms: float | None = None
+
+    @classmethod
+    def of(cls, config: Config, options: Options, cores: int) -> "Limits":
+        """What a route's options say, and the node's settings where they say nothing."""
+        return cls(
+            queue_rows=options.queue_rows or config.queue_rows,
+            queue_bytes=config.queue_bytes,
+            max_batch_rows=options.max_batch_rows or config.max_batch_rows,
+            inline_us=config.inline_us if options.inline_us is None else options.inline_us,
+            lanes=options.lanes or config.lanes or cores,
+            window_us=options.window_us or 0,
+            preferred_rows=options.preferred_rows,
+            p99_ms=options.p99_ms,
+        )
 
 
 class Scheduler:
@@ -57,18 +87,24 @@ class Scheduler:
         self._name = name
         self._runtime = runtime
         self._cost = cost
+        self._sizes = BatchSizes()
+        self._quickest = QuickestRun()
         self._limits = limits
         self._statistics = statistics
-        signature = runtime.signature
-        self._inputs = signature.inputs
-        self._batched = signature.batched
-        self._ragged = any(FREE in spec.shape[1:] for spec in signature.inputs)
-        self._queue: deque[Call] = deque()
-        self._queued_rows = 0
-        self._ended_in_queue = 0
+        self._queue = CallQueue(runtime.signature)
+        self._objective = None if limits.p99_ms is None else Objective(limits.p99_ms)
+        self._most_rows = limits.max_batch_rows or _MOST_ROWS
+        self._preferred = sorted({min(rows, self._most_rows) for rows in limits.preferred_rows})
+        self._window_ns = limits.window_us * 1000
+        self._window_end: asyncio.TimerHandle | None = None
+        self._window_end_ns = 0
+        self._queue_rows = _queue_rows(limits, self._queue.row_bytes)
+        self._free_rows = 0 if self._objective or self._queue.weighs else self._queue_rows // 2
         self._turn_is_due = False
         self._idle: list[ThreadLane] = []
         self._busy = 0
+        self._running_rows = 0
+        self._lane_ended_ns = 0
         self._on_closed: Callable[[], None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -80,35 +116,63 @@ class Scheduler:
     def load(self) -> Load:
         """What waits, and what a batch costs."""
         fixed_us, row_us = self._cost.line()
-        return Load(place="worker", queued_rows=self._queued_rows, fixed_us=fixed_us, row_us=row_us)
+        return Load(place="worker", queued_rows=self._queue.rows, fixed_us=fixed_us, row_us=row_us)
 
     def check_room(self, call: Call) -> None:
-        """Raise `Exhausted` where the queue is full. A lone call always finds room."""
-        if self._queued_rows + _weight(call) > self._limits.queue_rows and self._queued_rows:
+        """Raise `Exhausted` where the queue is full, or the call would come too late.
+
+        A lone call always finds room.
+        """
+        rows = self._queue.rows
+        if rows and rows + call.rows >= self._free_rows:
+            self._check_bounds(call, rows)
+
+    def _check_bounds(self, call: Call, rows: int) -> None:
+        room = self._queue_rows
+        if call.priority:
+            room = room + room // 4 if call.priority > 0 else room // 2
+        is_full = rows + (call.rows or 1) > room
+        if not is_full and self._queue.weighs:
+            is_full = self._queue.bytes + size_bytes(call) > self._limits.queue_bytes
+        if is_full:
             raise Exhausted(
                 "queue_full",
-                f"{self._queued_rows} rows wait for '{self._name}' already; try again in a moment",
+                f"{rows} rows wait for '{self._name}' already; try again in a moment",
+                retry_after_s=self._wait_s(),
             )
+        if self._objective is not None:
+            self._check_objective(call, self._objective)
+
+    def _check_objective(self, call: Call, objective: Objective) -> None:
+        first = self._queue.first()
+        waited_ns = 0 if first is None else time.monotonic_ns() - first.started_ns
+        # What runs is half done, on average.
+        before = self._queue.rows_before(call.priority) + self._running_rows / 2
+        if not objective.admits(before, waited_ns):
+            raise Exhausted(
+                "objective_missed",
+                f"'{self._name}' could not answer within its {self._limits.p99_ms:g} ms; "
+                "try again in a moment",
+                retry_after_s=self._wait_s(),
+            )
+
+    def _wait_s(self) -> float:
+        """When what waits now will have left, as far as one can tell."""
+        if self._objective is not None:
+            wait_us = self._objective.expected_ns(self._queue.rows) / 1000
+        else:
+            wait_us = self._cost.estimate_us(self._queue.rows) / self._limits.lanes
+        return min(wait_us / 1e6, _LONGEST_WAIT_S)
 
     def enqueue(self, call: Call) -> None:
         """Queue the call for this turn of the loop."""
-        call.is_waiting = True
-        self._queue.append(call)
-        self._queued_rows += _weight(call)
+        self._queue.push(call)
         if not self._turn_is_due:
             self._schedule()
 
     def forget(self, call: Call) -> None:
         """Give the place of a call that ended in the queue to others at once."""
-        if not call.is_waiting:
-            return
-        call.is_waiting = False
-        call.inputs = _NO_INPUTS
-        self._queued_rows -= _weight(call)
-        self._ended_in_queue += 1
-        if self._ended_in_queue > _MOST_ENDED and self._ended_in_queue * 2 > len(self._queue):
-            self._queue = deque(each for each in self._queue if each.is_waiting)
-            self._ended_in_queue = 0
+        self._queue.forget(call)
 
     def close(self, on_closed: Callable[[], None]) -> None:
         """Close the runtime when no lane runs any more."""
@@ -121,6 +185,8 @@ class Scheduler:
         for lane in lanes:
             lane.close()
         self._queue.clear()
+        if self._window_end is not None:
+            self._window_end.cancel()
         try:
             self._runtime.close()
         except Exception:  # noqa: BLE001 - whatever it is, the version has gone
@@ -142,50 +208,93 @@ class Scheduler:
         """Run what has arrived: in line while that is cheap, else in idle lanes."""
         self._turn_is_due = False
         until_ns = time.monotonic_ns() + _TURN_NS
-        while self._queue:
+        queue = self._queue
+        while (first := queue.first()) is not None:
+            if self._window_ns and self._waits_for_more():
+                return
             rows = self._cost.rows_within(self._limits.inline_us) if self._cost.is_known else 0
-            if rows >= self._queue[0].rows:
-                self._run_in_line(self._take(min(rows, self._limits.max_batch_rows)))
-                if self._queue and time.monotonic_ns() >= until_ns:
+            if rows >= first.rows:
+                self._run_in_line(min(rows, self._most_rows))
+                if queue.rows and time.monotonic_ns() >= until_ns:
                     self._schedule()
                     return
             elif not self._run_in_lane():
                 # Every lane is busy; the next one to finish takes another turn.
                 return
 
-    def _run_in_line(self, calls: list[Call]) -> None:
-        if not calls:
+    def _waits_for_more(self) -> bool:
+        """Whether the batch may grow still; then a turn is due when it may not any more."""
+        enough = self._preferred[0] if self._preferred else self._most_rows
+        if self._queue.rows >= enough:
+            return False
+        end_ns = min(
+            each.started_ns + self._window_ns
+            if each.deadline_ns is None
+            else min(each.started_ns + self._window_ns, each.deadline_ns - 2 * self._quickest.ns)
+            for each in self._queue
+        )
+        wait_ns = end_ns - time.monotonic_ns()
+        if wait_ns <= 0:
+            return False
+        if self._window_end is None or end_ns < self._window_end_ns:
+            if self._window_end is not None:
+                self._window_end.cancel()
+            self._window_end_ns = end_ns
+            self._window_end = self._running_loop().call_later(wait_ns / 1e9, self._end_window)
+        return True
+
+    def _end_window(self) -> None:
+        self._window_end = None
+        if not self._turn_is_due:
+            self._turn()
+
+    def _run_in_line(self, max_rows: int) -> None:
+        batch = self._take(max_rows)
+        if not batch.calls:
             return
-        started_ns = time.perf_counter_ns()
-        results = run_batch(self._runtime, calls)
-        took_ns = time.perf_counter_ns() - started_ns
-        self._finish(calls, results, took_ns, took_ns / 1000)
+        started_ns = time.monotonic_ns()
+        results = run_batch(self._runtime, batch.calls)
+        ended_ns = time.monotonic_ns()
+        took_ns = ended_ns - started_ns
+        self._cost.observe(batch.rows or 1, took_ns / 1000)
+        if self._objective is not None:
+            self._objective.observe(batch.rows or 1, took_ns, took_ns)
+        self._finish(batch, results, started_ns, ended_ns)
 
     def _run_in_lane(self) -> bool:
         lane = self._idle_lane()
         if lane is None:
             return False
         # Two lanes with half the queue each beat one lane with all of it.
-        share = math.ceil(self._queued_rows / (self._limits.lanes - self._busy))
-        calls = self._take(min(share, self._limits.max_batch_rows))
-        if not calls:
+        share = math.ceil(self._queue.rows / (self._limits.lanes - self._busy))
+        batch = self._take(min(share, self._most_rows_in_lane()), self._quickest.ns)
+        if not batch.calls:
             self._idle.append(lane)
             return True
         self._busy += 1
+        self._running_rows += batch.rows
 
         def work() -> Callable[[], None]:
-            started_ns, started_cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
-            results = run_batch(self._runtime, calls)
+            started_ns, started_cpu_ns = time.monotonic_ns(), time.thread_time_ns()
+            results = run_batch(self._runtime, batch.calls)
             cpu_us = (time.thread_time_ns() - started_cpu_ns) / 1000
-            took_ns = time.perf_counter_ns() - started_ns
-            took_us = took_ns / 1000
+            ended_ns = time.monotonic_ns()
+            took_us = (ended_ns - started_ns) / 1000
             # A lane also waits for the interpreter, some milliseconds when the loop is busy. That
             # is no cost of the model; counting it would keep a cheap one in lanes for ever.
             cost_us = cpu_us if took_us - cpu_us < _LANE_WAIT_US else took_us
-            return lambda: self._leave_lane(lane, calls, results, took_ns, cost_us)
+            return lambda: self._leave_lane(lane, batch, results, started_ns, ended_ns, cost_us)
 
         lane.start(work)
         return True
+
+    def _most_rows_in_lane(self) -> int:
+        budget_us = _LONGEST_BATCH_US if self._objective is None else self._objective.batch_us
+        if not self._limits.max_batch_rows:
+            return min(self._sizes.best_rows(budget_us), self._most_rows)
+        if self._objective is None:
+            return self._most_rows
+        return max(1, min(self._cost.rows_within(budget_us), self._most_rows))
 
     def _idle_lane(self) -> ThreadLane | None:
         if self._idle:
@@ -197,63 +306,56 @@ class Scheduler:
     def _leave_lane(
         self,
         lane: ThreadLane,
-        calls: list[Call],
+        batch: Batch,
         results: list[Result],
-        took_ns: int,
+        started_ns: int,
+        ended_ns: int,
         cost_us: float,
     ) -> None:
         self._busy -= 1
+        self._running_rows -= batch.rows
         self._idle.append(lane)
-        self._finish(calls, results, took_ns, cost_us)
+        rows, took_ns = batch.rows or 1, ended_ns - started_ns
+        self._cost.observe(rows, cost_us)
+        self._sizes.observe(rows, took_ns / 1000)
+        self._quickest.observe(took_ns)
+        if self._objective is not None:
+            # While the lanes are busy all the time one batch ends so long after the other.
+            paced_ns = min(max(0, ended_ns - self._lane_ended_ns), took_ns)
+            self._objective.observe(rows, took_ns, paced_ns)
+            self._lane_ended_ns = max(self._lane_ended_ns, ended_ns)
+        self._finish(batch, results, started_ns, ended_ns)
         if self._on_closed is not None:
             if not self._busy:
                 self._close()
-        elif self._queue and not self._turn_is_due:
+        elif self._queue.rows and not self._turn_is_due:
             self._turn()
 
-    def _take(self, max_rows: int) -> list[Call]:
-        """The next batch from the queue's front: calls that still want an answer and fit together.
-
-        At least one call, however many rows it has; empty only when every call had ended.
-        """
-        queue, batch, rows, weight = self._queue, list[Call](), 0, 0
-        shape: object = None
-        while queue:
-            call = queue[0]
-            if not call.is_waiting:
-                queue.popleft()
-                self._ended_in_queue -= 1
-                continue
-            if batch:
-                if rows + call.rows > max_rows:
-                    break
-                if self._ragged and self._row_shape(call) != shape:
-                    break
-            elif self._ragged:
-                shape = self._row_shape(call)
-            queue.popleft()
-            call.is_waiting = False
-            weight += _weight(call)
-            batch.append(call)
-            rows += call.rows
-            if not self._batched:
-                break
-        self._queued_rows -= weight
+    def _take(self, max_rows: int, least_ns: int = 0) -> Batch:
+        """The next batch, of a preferred size where enough waits for one."""
+        if self._preferred:
+            waiting = min(self._queue.rows, max_rows)
+            max_rows = max((rows for rows in self._preferred if rows <= waiting), default=max_rows)
+        batch = self._queue.take(max_rows, least_ns)
+        if batch.late:
+            self._end_late(batch.late)
         return batch
 
-    def _row_shape(self, call: Call) -> tuple[tuple[int, ...], ...]:
-        return tuple(call.inputs[spec.name].shape[1:] for spec in self._inputs)
+    def _end_late(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            self._quickest.doubt()
+            try:
+                end_late(call)
+            except Exception:  # noqa: BLE001 - the others must still be run
+                _log.exception(_UNTOLD, call.id)
 
     def _finish(
-        self, calls: Sequence[Call], results: Sequence[Result], took_ns: int, cost_us: float
+        self, batch: Batch, results: Sequence[Result], started_ns: int, ended_ns: int
     ) -> None:
-        rows = sum(call.rows for call in calls) or 1
-        self._cost.observe(rows, cost_us)
-        ended_ns = time.monotonic_ns()
-        self._statistics.count_batch(rows, took_ns, ended_ns)
-        self._statistics.count_waiting(
-            len(calls), len(calls) * (ended_ns - took_ns) - sum(call.started_ns for call in calls)
-        )
+        calls = batch.calls
+        took_ns = ended_ns - started_ns
+        self._statistics.count_batch(batch.rows or 1, took_ns, ended_ns)
+        self._statistics.count_waiting(len(calls), len(calls) * started_ns - batch.born_ns)
         for call, result in zip(calls, results, strict=True):
             try:
                 if isinstance(result, ModelyardError):
@@ -261,9 +363,11 @@ class Scheduler:
                 else:
                     call.answer(result)
             except Exception:  # noqa: BLE001 - the others of the batch must get theirs
-                _log.exception("the end of call %s could not be told", call.id)
+                _log.exception(_UNTOLD, call.id)
 
 
-def _weight(call: Call) -> int:
-    # Calls without rows take a place too: the queue must be bounded for them as well.
-    return call.rows or 1
+def _queue_rows(limits: Limits, row_bytes: int | None) -> int:
+    """The rows that may wait, fewer where so many would hold too many bytes."""
+    if not row_bytes:
+        return limits.queue_rows
+    return max(1, min(limits.queue_rows, limits.queue_bytes // row_bytes))

@@ -322,6 +322,6 @@ def test_every_admitted_call_is_settled_and_told_once(
         assert sorted(map(id, told)) == sorted(map(id, accepted))
         assert runtime.is_closed == bool(closed)
         # Whatever was cancelled or late has given its place back.
-        assert endpoint._backend._queued_rows == 0
+        assert endpoint._backend._queue.rows == 0
 
     asyncio.run(go())

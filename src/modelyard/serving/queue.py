@@ -1,0 +1,235 @@
+"""The queue: calls that wait, first come first served within each of three classes."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from modelyard.core.call import Call
+from modelyard.core.datatypes import Datatype
+from modelyard.core.ports import Arrays
+from modelyard.core.signature import FREE, Signature
+
+_NO_INPUTS: Arrays = {}
+_MOST_ENDED: Final = 64
+"""How many calls may have ended in the queue before it is swept."""
+_OLDEST_EVERY: Final = 4
+"""Of the batches that had several classes to choose from, each fourth begins with the call that has
+waited longest, whatever its class: nobody starves."""
+_STRING_BYTES: Final = 50
+"""What a Python string takes beside its characters."""
+
+
+class Batch:
+    """Calls that leave the queue together: at least one, unless none of them wanted an answer.
+
+    `late` are calls that could not be answered in time any more; `born_ns` adds up when the others
+    began.
+    """
+
+    __slots__ = ("born_ns", "calls", "late", "rows")
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.late: tuple[Call, ...] = ()
+        self.rows = 0
+        self.born_ns = 0
+
+
+class CallQueue:
+    """Calls of one endpoint that wait. Used on the event loop's thread only.
+
+    `rows` is what waits; a call without rows counts as one, so that a bound holds for it too.
+    `bytes` is what the waiting inputs hold, counted only where it `weighs` them because it does not
+    follow from the rows.
+    """
+
+    __slots__ = (
+        "_apart",
+        "_batched",
+        "_choices",
+        "_ended",
+        "_high",
+        "_low",
+        "_names",
+        "_normal",
+        "_ragged",
+        "bytes",
+        "row_bytes",
+        "rows",
+        "weighs",
+    )
+
+    def __init__(self, signature: Signature) -> None:
+        self._names = [spec.name for spec in signature.inputs]
+        self._batched = signature.batched
+        self._ragged = any(FREE in spec.shape[1:] for spec in signature.inputs)
+        self.row_bytes = _row_bytes(signature)
+        self.weighs = self.row_bytes is None
+        self._high: deque[Call] = deque()
+        self._normal: deque[Call] = deque()
+        self._low: deque[Call] = deque()
+        self._apart = 0
+        self._choices = 0
+        self._ended = 0
+        self.rows = 0
+        self.bytes = 0
+
+    def push(self, call: Call) -> None:
+        """Let the call wait behind the others of its class."""
+        call.is_waiting = True
+        self.rows += call.rows or 1
+        if self.weighs:
+            self.bytes += size_bytes(call)
+        if call.priority:
+            self._apart += 1
+            (self._high if call.priority > 0 else self._low).append(call)
+        else:
+            self._normal.append(call)
+
+    def forget(self, call: Call) -> None:
+        """Give the place of a call that ended while it waited to others at once."""
+        if not call.is_waiting:
+            return
+        self._leave(call)
+        call.inputs = _NO_INPUTS
+        self._ended += 1
+        if self._ended > _MOST_ENDED and self._ended * 2 > self._length():
+            self._sweep()
+
+    def clear(self) -> None:
+        """Drop what is left, all of which has ended."""
+        for line in (self._high, self._normal, self._low):
+            line.clear()
+        self._apart = self._ended = 0
+
+    def __iter__(self) -> Iterator[Call]:
+        """Every call that waits, in no order across classes."""
+        for line in (self._high, self._normal, self._low):
+            for call in line:
+                if call.is_waiting:
+                    yield call
+
+    def rows_before(self, priority: int) -> int:
+        """The rows that a call of this priority would mostly find before it."""
+        if not self._apart or priority < 0:
+            return self.rows
+        behind = (self._low,) if priority == 0 else (self._low, self._normal)
+        return self.rows - sum(
+            call.rows or 1 for line in behind for call in line if call.is_waiting
+        )
+
+    def first(self) -> Call | None:
+        """The call that the next batch begins with; None where nobody waits."""
+        while self.rows:
+            line = self._first_line() if self._apart else self._normal
+            call = line[0]
+            if call.is_waiting:
+                return call
+            line.popleft()
+            self._ended -= 1
+            self._apart -= call.priority != 0
+        return None
+
+    def take(self, max_rows: int, least_ns: int = 0) -> Batch:
+        """The next batch: calls that still want an answer and fit together.
+
+        Of the first call all rows, however many. A call whose deadline comes sooner than
+        `least_ns` from now is late; it is out of the queue, and the caller has to end it.
+        """
+        batch = Batch()
+        soonest_ns = time.monotonic_ns() + least_ns
+        if not self._batched:
+            max_rows = -1
+        if not self._apart:
+            self._fill(batch, self._normal, max_rows, soonest_ns)
+            return batch
+        first = self._first_line()
+        self._choices += 1
+        for line in (first, self._high, self._normal, self._low):
+            self._fill(batch, line, max_rows, soonest_ns)
+        return batch
+
+    def _fill(self, batch: Batch, line: deque[Call], max_rows: int, soonest_ns: int) -> None:
+        calls, rows, places, born_ns = batch.calls, batch.rows, 0, 0
+        shape = self._row_shape(calls[0]) if calls and self._ragged else None
+        while line:
+            call = line.popleft()
+            if not call.is_waiting:
+                self._ended -= 1
+                self._apart -= call.priority != 0
+                continue
+            if call.deadline_ns is not None and call.deadline_ns < soonest_ns:
+                self._apart -= call.priority != 0
+                self._leave(call)
+                batch.late = (*batch.late, call)
+                continue
+            if calls:
+                if rows + call.rows > max_rows or (
+                    shape is not None and self._row_shape(call) != shape
+                ):
+                    line.appendleft(call)
+                    break
+            elif self._ragged:
+                shape = self._row_shape(call)
+            call.is_waiting = False
+            if self.weighs:
+                self.bytes -= size_bytes(call)
+            calls.append(call)
+            rows += call.rows
+            places += call.rows or 1
+            born_ns += call.started_ns
+            if call.priority:
+                self._apart -= 1
+        self.rows -= places
+        batch.rows = rows
+        batch.born_ns += born_ns
+
+    def _leave(self, call: Call) -> None:
+        call.is_waiting = False
+        self.rows -= call.rows or 1
+        if self.weighs:
+            self.bytes -= size_bytes(call)
+
+    def _first_line(self) -> deque[Call]:
+        lines = [line for line in (self._high, self._normal, self._low) if line]
+        if len(lines) > 1 and self._choices % _OLDEST_EVERY == _OLDEST_EVERY - 1:
+            return min(lines, key=lambda line: line[0].number)
+        return lines[0]
+
+    def _length(self) -> int:
+        return len(self._normal) + self._apart
+
+    def _sweep(self) -> None:
+        for line in (self._high, self._normal, self._low):
+            waiting = [call for call in line if call.is_waiting]
+            line.clear()
+            line.extend(waiting)
+        self._apart = len(self._high) + len(self._low)
+        self._ended = 0
+
+    def _row_shape(self, call: Call) -> tuple[tuple[int, ...], ...]:
+        inputs = call.inputs
+        return tuple([inputs[name].shape[1:] for name in self._names])
+
+
+def size_bytes(call: Call) -> int:
+    """What a call's inputs hold in memory."""
+    return sum(
+        sum(map(len, array.flat)) + _STRING_BYTES * array.size
+        if array.dtype.kind == "O"
+        else array.nbytes
+        for array in call.inputs.values()
+    )
+
+
+def _row_bytes(signature: Signature) -> int | None:
+    """The bytes of a row's inputs; None where rows differ."""
+    total = 0
+    for spec in signature.inputs:
+        axes = spec.shape[1:] if signature.batched else spec.shape
+        if FREE in axes or spec.datatype is Datatype.BYTES:
+            return None
+        total += math.prod(axes) * spec.datatype.dtype.itemsize
+    return total
