@@ -12,8 +12,10 @@ from modelyard.bundle.bundle import Bundle
 from modelyard.bundle.staging import abandoned_folders, staging_folder, sweep_folders
 from modelyard.core.config import Config, load_config
 from modelyard.core.names import Reference, check_name
+from modelyard.core.rollout import Plan, Rollout
+from modelyard.core.route import Route
 from modelyard.registry.registry import Registry
-from modelyard.registry.values import Finding, Problem, Route, Version
+from modelyard.registry.values import Finding, Problem, Version
 from modelyard.wiring.registry import blob_store, open_registry
 
 if TYPE_CHECKING:
@@ -128,17 +130,64 @@ class Yard:
 
     # Routes and names
 
-    def deploy(self, reference: Reference, *, force: bool = False, reason: str = "") -> Route:
-        """Route calls to a version; without one, to the newest accepted version."""
-        number = None
-        if reference.version is not None or reference.alias is not None:
-            number = self.registry.resolve(reference).number
+    def deploy(
+        self,
+        reference: Reference,
+        *,
+        canary: float | None = None,
+        shadow: float | None = None,
+        sticky: str | None = None,
+        options: Mapping[str, object] | None = None,
+        force: bool = False,
+        reason: str = "",
+    ) -> Route:
+        """Route calls to a version; without one, to the newest accepted version.
+
+        `canary` is the percent of the calls that it takes, `shadow` that of which it gets a copy;
+        `options` sets some of `core.route.Options`, and None unsets one. See `Registry.deploy`.
+        """
         return self.registry.deploy(
-            reference.model, number, actor=self.actor, force=force, reason=reason
+            reference.model,
+            self._number(reference),
+            actor=self.actor,
+            canary=canary,
+            shadow=shadow,
+            sticky=sticky,
+            options=options,
+            force=force,
+            reason=reason,
+        )
+
+    def roll_out(
+        self,
+        reference: Reference,
+        plan: Plan,
+        *,
+        sticky: str | None = None,
+        options: Mapping[str, object] | None = None,
+        force: bool = False,
+        reason: str = "",
+    ) -> Rollout:
+        """Begin to move calls to a version step by step; running servers do the rest."""
+        return self.registry.roll_out(
+            reference.model,
+            self._number(reference),
+            plan=plan,
+            actor=self.actor,
+            sticky=sticky,
+            options=options,
+            force=force,
+            reason=reason,
+        )
+
+    def promote(self, model: str, *, force: bool = False, reason: str = "") -> Route:
+        """Route all calls to the canary, or else to the shadow."""
+        return self.registry.promote(
+            check_name(model), actor=self.actor, force=force, reason=reason
         )
 
     def rollback(self, model: str, *, reason: str = "") -> Route:
-        """Route calls to the version that was routed before."""
+        """Route calls as they were routed before the last change."""
         return self.registry.rollback(check_name(model), actor=self.actor, reason=reason)
 
     def set_alias(self, model: str, alias: str, number: int, *, reason: str = "") -> None:
@@ -189,6 +238,11 @@ class Yard:
         Raises `Conflict` while a publish runs.
         """
         return [*self.registry.repair(), *map(_abandoned, sweep_folders(self.config.home))]
+
+    def _number(self, reference: Reference) -> int | None:
+        if reference.version is None and reference.alias is None:
+            return None
+        return self.registry.resolve(reference).number
 
     def _staging(self) -> contextlib.AbstractContextManager[Path]:
         """A private folder in the home, so that blobs are moved on one disk."""

@@ -22,6 +22,7 @@ from modelyard.cli import (
     importing,
     models,
     predict,
+    promote,
     rollback,
     serve,
     train,
@@ -42,6 +43,7 @@ _VERBS: Final = (
     "import",
     "models",
     "deploy",
+    "promote",
     "rollback",
     "undeploy",
     "alias",
@@ -76,7 +78,8 @@ app.command("demo", cls=Verb)(demo.demo)
 app.command("train", cls=Verb)(train.train)
 app.command("import", cls=Verb)(importing.import_file)
 app.add_typer(models.app, name="models")
-app.command("deploy", cls=Verb)(deploy.deploy)
+app.command("deploy", cls=deploy.DeployVerb)(deploy.deploy)
+app.command("promote", cls=Verb)(promote.promote)
 app.command("rollback", cls=Verb)(rollback.rollback)
 app.command("undeploy", cls=Verb)(undeploy.undeploy)
 app.add_typer(alias.app, name="alias")

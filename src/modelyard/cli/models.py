@@ -4,13 +4,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelyard.cli.deploy import describe_route, plain_route
 from modelyard.cli.report import describe, say_evaluation
+from modelyard.cli.rollouts import say_rollout
 from modelyard.cli.screen import say, say_facts, say_json, say_table
 from modelyard.cli.settings import Json, Settings, parse_reference
 from modelyard.cli.verb import Verb
 
 if TYPE_CHECKING:
     from modelyard.core.names import Reference
+    from modelyard.core.route import Route
     from modelyard.yard import Yard
 
 app = typer.Typer(help="List models, or show one.", invoke_without_command=True)
@@ -60,11 +63,18 @@ def show(
 
 def _show_model(yard: "Yard", reference: "Reference", as_json: bool) -> None:
     versions = yard.registry.versions(reference.model)
-    routed = next((r for r in yard.registry.routes() if r.model == reference.model), None)
+    route = next((r for r in yard.registry.routes() if r.model == reference.model), None)
     history = yard.registry.route_history(reference.model)
+    rollouts = yard.registry.rollouts.of(reference.model)
     if as_json:
         say_json(
-            {"model": reference.model, "route": routed, "versions": versions, "history": history}
+            {
+                "model": reference.model,
+                "route": None if route is None else plain_route(route),
+                "versions": versions,
+                "history": history,
+                "rollouts": rollouts,
+            }
         )
         return
     say_table(
@@ -73,7 +83,7 @@ def _show_model(yard: "Yard", reference: "Reference", as_json: bool) -> None:
             (
                 version.number,
                 version.state,
-                "yes" if routed is not None and routed.number == version.number else "",
+                _place(route, version.number),
                 [f"@{alias}" for alias in version.aliases],
                 version.created,
                 version.actor,
@@ -83,16 +93,44 @@ def _show_model(yard: "Yard", reference: "Reference", as_json: bool) -> None:
         ],
         title=reference.model,
     )
+    if route is not None:
+        say()
+        say(f"calls go to {describe_route(route)}")
+    for rollout in rollouts:
+        say_rollout(rollout)
     if history:
         say()
         say_table(
             ("when", "who", "did", "version", "why"),
             [
-                (change.changed, change.actor, change.action, change.number, change.reason)
+                (
+                    change.changed,
+                    change.actor,
+                    change.action,
+                    None if change.route is None else _versions(change.route),
+                    change.reason,
+                )
                 for change in history
             ],
             title="routes, oldest first",
         )
+
+
+def _place(route: "Route | None", number: int) -> str:
+    if route is None or number not in route.versions:
+        return ""
+    shares = [target.percent for target in route.targets if target.version == number]
+    if not shares:
+        return "shadow"
+    return "yes" if shares == [100.0] else f"{shares[0]:g}%"
+
+
+def _versions(route: "Route") -> str:
+    text = " and ".join(
+        f"{target.version}" if target.percent == 100 else f"{target.version} ({target.percent:g}%)"
+        for target in route.targets
+    )
+    return text if route.shadow is None else f"{text}, shadow {route.shadow.version}"
 
 
 def _show_version(yard: "Yard", reference: "Reference", as_json: bool) -> None:

@@ -14,9 +14,9 @@ def rollback(
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Route calls to the version before.
+    """Route calls as before the last change: its version, canary, shadow and options.
 
-    Repeated, it walks further back, to the first deploy.
+    Repeated, it walks further back, to the first deploy. A running roll-out is undone as a whole.
     """
     model = parse_model(model, "rollback")
     with Settings.of(context).yard() as yard:

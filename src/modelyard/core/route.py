@@ -3,8 +3,11 @@
 Written in the registry, followed by nodes. A plain value: whoever changes a route makes a new one.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
+
+from modelyard.core.errors import Conflict, Invalid
 
 Isolation = Literal["none", "process"]
 Place = Literal["auto", "worker", "process"]
@@ -20,7 +23,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """A version that gets a copy of some calls; its answers are compared and thrown away."""
+    """A version that gets a copy of some calls; its answers are compared and thrown away.
+
+    Calls that it answered itself are not copied: so the stable version of a canary can be the
+    shadow of the canary.
+    """
 
     version: int
     percent: float = 100.0
@@ -51,10 +58,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Where a model's calls go. The percents of `targets` add up to 100.
+    """Where a model's calls go: the stable version first. The percents of `targets` add up to 100.
 
-    `sticky` names the request header by whose value a caller is kept on one target; empty leaves
-    each call to chance. `generation` grows with every change of any route.
+    `sticky` names the request header by whose value a caller is kept on one target; empty spreads
+    calls evenly. `generation` grows with every change of any route.
     """
 
     model: str
@@ -65,7 +72,71 @@ class Route:
     options: Options = Options()
 
     @property
+    def number(self) -> int:
+        """The stable version: the first target, to which a rollback of a canary returns."""
+        return self.targets[0].version
+
+    @property
+    def canary(self) -> Target | None:
+        """The version on trial, where there is one."""
+        return self.targets[-1] if len(self.targets) > 1 else None
+
+    @property
     def versions(self) -> tuple[int, ...]:
         """Every version that a node needs for this route, each once, targets first."""
         shadows = (self.shadow.version,) if self.shadow is not None else ()
         return tuple(dict.fromkeys((*(target.version for target in self.targets), *shadows)))
+
+    def only(self, number: int) -> "Route":
+        """All calls to one version; stickiness and options stay."""
+        return dataclasses.replace(self, targets=(Target(number),), shadow=None)
+
+    def with_canary(self, number: int, percent: float) -> "Route":
+        """That share of the calls to a second version; raises `Conflict`, `Invalid`."""
+        if not 0 < percent < 100:
+            raise Invalid(
+                "bad_percent",
+                f"a canary takes more than 0% and less than 100% of the calls, not {percent:g}%; "
+                "for all of them, deploy or promote it",
+                field="canary",
+            )
+        self._check_second(number, "canary")
+        targets = (Target(self.number, 100.0 - percent), Target(number, percent))
+        return dataclasses.replace(self, targets=targets, shadow=None)
+
+    def with_shadow(self, number: int, percent: float) -> "Route":
+        """A copy of that share of the calls to a second version; raises `Conflict`, `Invalid`."""
+        if not 0 < percent <= 100:
+            raise Invalid(
+                "bad_percent",
+                f"a shadow gets a copy of more than 0% and at most 100% of the calls, "
+                f"not {percent:g}%",
+                field="shadow",
+            )
+        self._check_second(number, "shadow")
+        return dataclasses.replace(self.only(self.number), shadow=Shadow(number, percent))
+
+    def promoted(self) -> "Route":
+        """All calls to the canary, or else to the shadow; raises `Conflict` without either."""
+        second = self.canary or self.shadow
+        if second is None:
+            raise Conflict(
+                "nothing_to_promote",
+                f"'{self.model}' has neither a canary nor a shadow; "
+                f"deploy one: modelyard deploy {self.model}:VERSION --canary 10%",
+                field="model",
+            )
+        return self.only(second.version)
+
+    def says(self, other: "Route") -> bool:
+        """Whether both mean the same, whenever they were written."""
+        return dataclasses.replace(other, generation=self.generation) == self
+
+    def _check_second(self, number: int, what: str) -> None:
+        if number == self.number:
+            raise Conflict(
+                "already_routed",
+                f"calls to '{self.model}' go to version {number} already; "
+                f"a {what} is another version",
+                field="version",
+            )

@@ -2,15 +2,18 @@
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection, Row, func, select
 
 from modelyard.core.errors import NotFound
 from modelyard.core.names import Reference
+from modelyard.core.options import set_options
+from modelyard.core.route import Options, Route, Shadow, Target
 from modelyard.registry.tables import aliases, audit, models, route_changes, routes, versions
 from modelyard.registry.tables import identity as identity_table
-from modelyard.registry.values import AuditRow, Model, Route, RouteChange, Version
+from modelyard.registry.values import AuditRow, Model, RouteChange, Version
 
 
 def list_models(connection: Connection) -> list[Model]:
@@ -132,18 +135,13 @@ def resolve(connection: Connection, reference: Reference) -> Version:
 def list_routes(connection: Connection) -> list[Route]:
     """Every model's present route, by model."""
     rows = connection.execute(_ROUTES.order_by(routes.c.model)).all()
-    return [_to_route(connection, row) for row in rows]
+    return [_to_route(row) for row in rows]
 
 
 def find_route(connection: Connection, model: str) -> Route | None:
     """A model's present route."""
     row = connection.execute(_ROUTES.where(routes.c.model == model)).one_or_none()
-    return None if row is None else _to_route(connection, row)
-
-
-def get_route(connection: Connection, model: str) -> Route:
-    """The present route of a model that has one."""
-    return _to_route(connection, connection.execute(_ROUTES.where(routes.c.model == model)).one())
+    return None if row is None else _to_route(row)
 
 
 def identity(connection: Connection) -> str:
@@ -170,12 +168,13 @@ def list_changes(connection: Connection, model: str) -> list[RouteChange]:
             generation=row.generation,
             model=row.model,
             action=row.action,
-            number=first_target(row.targets),
+            number=route.number if route is not None else None,
             changed=row.changed,
             actor=row.actor,
             reason=row.reason,
+            route=route,
         )
-        for row in rows
+        for row, route in ((row, to_route(row)) for row in rows)
     ]
 
 
@@ -187,26 +186,42 @@ def list_audit(connection: Connection, model: str | None, limit: int) -> list[Au
     return [AuditRow(**row) for row in connection.execute(query).mappings()]
 
 
-def first_target(targets: Any) -> int | None:
-    """The version that a change's `targets` lead to; None where they lead nowhere."""
-    return None if targets is None else int(targets[0]["version"])
+def to_route(row: Row[Any]) -> Route | None:
+    """What a change says; None where it takes the route away."""
+    return None if row.targets is None else _to_route(row)
 
 
-_ROUTES = select(route_changes).join(routes, routes.c.generation == route_changes.c.generation)
+def to_columns(route: Route | None) -> dict[str, Any]:
+    """The columns of a change that says so."""
+    if route is None:
+        return {"targets": None}
+    shadow = route.shadow
+    return {
+        "targets": [_weighted(target.version, target.percent) for target in route.targets],
+        "shadow": None if shadow is None else _weighted(shadow.version, shadow.percent),
+        "sticky": route.sticky,
+        "options": set_options(route.options),
+    }
 
 
-def _to_route(connection: Connection, row: Row[Any]) -> Route:
-    number = cast(int, first_target(row.targets))
-    digest = connection.execute(
-        select(versions.c.digest).where(versions.c.model == row.model, versions.c.number == number)
-    ).scalar_one()
+def _weighted(version: int, percent: float) -> dict[str, Any]:
+    return {"version": version, "weight": percent}
+
+
+_ROUTES: Final = select(route_changes).join(
+    routes, routes.c.generation == route_changes.c.generation
+)
+
+
+def _to_route(row: Row[Any]) -> Route:
+    shadow = row.shadow
     return Route(
         model=row.model,
-        number=number,
-        digest=digest,
         generation=row.generation,
-        changed=row.changed,
-        actor=row.actor,
+        targets=tuple(Target(each["version"], float(each["weight"])) for each in row.targets),
+        shadow=None if shadow is None else Shadow(shadow["version"], float(shadow["weight"])),
+        sticky=row.sticky,
+        options=msgspec.convert(row.options, Options),
     )
 
 

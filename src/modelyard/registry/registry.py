@@ -1,6 +1,8 @@
 """The registry: which models, versions, aliases and routes there are, and who made them so."""
 
+import dataclasses
 import datetime
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -8,21 +10,18 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from modelyard.bundle.bundle import Bundle
 from modelyard.bundle.manifest import MANIFEST_PATH, Evaluation, Threshold
-from modelyard.core.errors import Conflict, DamagedBundle, NotFound
+from modelyard.core.errors import Conflict, DamagedBundle, Invalid, NotFound
 from modelyard.core.names import Reference, check_name
+from modelyard.core.options import change_options, check_header
 from modelyard.core.ports import BlobStore
-from modelyard.registry import queries, repair, routing
+from modelyard.core.rollout import Plan, Rollout
+from modelyard.core.route import Route, Target
+from modelyard.registry import queries, repair, rollouts, routing
+from modelyard.registry.auditing import audit_route, write_audit
 from modelyard.registry.database import Database
-from modelyard.registry.tables import aliases, audit, bundles, models, versions
-from modelyard.registry.values import (
-    AuditRow,
-    Finding,
-    Model,
-    Route,
-    RouteChange,
-    State,
-    Version,
-)
+from modelyard.registry.rollouts import RolloutBook
+from modelyard.registry.tables import aliases, bundles, models, versions
+from modelyard.registry.values import AuditRow, Finding, Model, RouteChange, State, Version
 
 
 class Registry:
@@ -137,7 +136,7 @@ class Registry:
                     .values(number=number)
                 )
             details = {"alias": alias, "previous": previous}
-            _audit(connection, "set_alias", model, number, actor, reason, details)
+            write_audit(connection, "set_alias", model, number, actor, reason, details)
 
     def deploy(
         self,
@@ -145,53 +144,105 @@ class Registry:
         number: int | None = None,
         *,
         actor: str,
+        canary: float | None = None,
+        shadow: float | None = None,
+        sticky: str | None = None,
+        options: Mapping[str, object] | None = None,
         force: bool = False,
         reason: str = "",
     ) -> Route:
         """Route a model's calls to a version, by default the newest that passed its gate.
 
-        A rejected version raises `Conflict`, unless `force`, which the audit shows. Deploying the
-        routed version changes nothing.
+        With `canary`, only that percent of the calls go there; with `shadow`, it gets a copy of
+        that percent of them. `sticky` names the header that keeps a caller on one version.
+        `options` sets some (None unsets one); they and `sticky` stay until they are set again, and
+        without a version they alone are changed. A rejected version raises `Conflict`, unless
+        `force`, which the audit shows. Deploying what is routed changes nothing. A running
+        roll-out is stopped.
         """
         with self._database.write() as connection:
-            version = (
-                queries.newest_accepted(connection, model)
-                if number is None
-                else queries.find_version(connection, model, number)
-            )
             present = queries.find_route(connection, model)
-            if present is not None and present.number == version.number:
+            alone = number is None and canary is None and shadow is None
+            if present is not None and alone and not (sticky is None and options is None):
+                version = queries.find_version(connection, model, present.number)
+                planned = present
+            else:
+                version = _choose(connection, model, number)
+                planned = _place(present, model, version.number, canary, shadow)
+            planned = _adjusted(planned, sticky, options)
+            if present is not None and planned.says(present):
                 return present
-            forced = version.state == "rejected"
-            if forced and not force:
-                raise self._rejected(version)
-            routing.deploy(
-                connection, model, version.number, forced=forced, actor=actor, reason=reason
+            same = present is not None and (planned.targets, planned.shadow) == (
+                present.targets,
+                present.shadow,
             )
-            action = "deploy_forced" if forced else "deploy"
-            return _routed(connection, action, model, present, actor, reason)
+            verb = "options" if same else _verb(planned)
+            action = verb if same else self._allowed(version, verb, force)
+            return _change(connection, planned, present, action, version.number, actor, reason)
+
+    def promote(self, model: str, *, actor: str, force: bool = False, reason: str = "") -> Route:
+        """Route all calls to the canary, or else to the shadow; raises `Conflict` without one.
+
+        A rejected version needs `force`, as `deploy` does. A running roll-out is stopped.
+        """
+        with self._database.write() as connection:
+            present = _present(connection, model)
+            planned = present.promoted()
+            version = queries.find_version(connection, model, planned.number)
+            action = self._allowed(version, "promote", force)
+            return _change(connection, planned, present, action, version.number, actor, reason)
 
     def rollback(self, model: str, *, actor: str, reason: str = "") -> Route:
-        """Return to the version that was routed before the present one; raises `Conflict`.
+        """Return to the route before the present one, whatever it was; raises `Conflict`.
 
-        Repeated, it walks further back, to the first deploy.
+        Repeated, it walks further back, to the first deploy. A running roll-out is stopped, and
+        the route before it returns.
         """
         with self._database.write() as connection:
             queries.list_versions(connection, model)
             present = queries.find_route(connection, model)
-            routing.rollback(connection, model, actor=actor, reason=reason)
-            return _routed(connection, "rollback", model, present, actor, reason)
+            rollouts.stop(connection, model, "rollback", actor)
+            route = routing.rollback(connection, model, actor=actor, reason=reason)
+            audit_route(connection, "rollback", route, present, route.number, actor, reason)
+            return route
 
     def undeploy(self, model: str, *, actor: str, reason: str = "") -> None:
         """Take a model's route away; raises `Conflict` where there is none."""
         with self._database.write() as connection:
-            queries.list_versions(connection, model)
-            route = queries.find_route(connection, model)
-            if route is None:
-                raise Conflict("not_deployed", f"'{model}' is not deployed", field="model")
-            generation = routing.undeploy(connection, model, route, actor=actor, reason=reason)
+            route = _present(connection, model)
+            rollouts.stop(connection, model, "undeploy", actor)
+            generation = routing.undeploy(connection, route, actor=actor, reason=reason)
             details = {"generation": generation}
-            _audit(connection, "undeploy", model, route.number, actor, reason, details)
+            write_audit(connection, "undeploy", model, route.number, actor, reason, details)
+
+    def roll_out(
+        self,
+        model: str,
+        number: int | None = None,
+        *,
+        plan: Plan,
+        actor: str,
+        sticky: str | None = None,
+        options: Mapping[str, object] | None = None,
+        force: bool = False,
+        reason: str = "",
+    ) -> Rollout:
+        """Begin to move a model's calls to a version step by step; raises as `deploy` does.
+
+        Servers move it further, or roll it back where a guard breaks. One that runs is stopped.
+        """
+        with self._database.write() as connection:
+            present = _present(connection, model)
+            version = _choose(connection, model, number)
+            base = _adjusted(present.only(present.number), sticky, options)
+            self._allowed(version, "rollout", force)
+            rollouts.stop(connection, model, "rollout", actor)
+            return rollouts.start(connection, base, present, version.number, plan, actor, reason)
+
+    @property
+    def rollouts(self) -> RolloutBook:
+        """The progressive roll-outs, for the servers that move them and for who looks on."""
+        return RolloutBook(self._database)
 
     def routes(self) -> list[Route]:
         """Every model's present route, by model."""
@@ -223,6 +274,14 @@ class Registry:
         Raises `Conflict` while a publish runs.
         """
         return repair.repair(self._database, self._blobs)
+
+    def _allowed(self, version: Version, verb: str, force: bool) -> str:
+        """The verb as the audit shows it; raises `Conflict` for a rejected version, unforced."""
+        if version.state != "rejected":
+            return verb
+        if not force:
+            raise self._rejected(version)
+        return f"{verb}_forced"
 
     def _rejected(self, version: Version) -> Conflict:
         name = f"{version.model}:{version.number}"
@@ -263,42 +322,74 @@ def _record(
         )
     )
     details = {"digest": digest, "state": state}
-    _audit(connection, "publish", model, number, actor, reason, details)
+    write_audit(connection, "publish", model, number, actor, reason, details)
     return queries.find_version(connection, model, number)
 
 
-def _routed(
-    connection: Connection, action: str, model: str, previous: Route | None, actor: str, reason: str
-) -> Route:
-    route = queries.get_route(connection, model)
-    details = {
-        "generation": route.generation,
-        "previous": previous.number if previous is not None else None,
-    }
-    _audit(connection, action, model, route.number, actor, reason, details)
+def _choose(connection: Connection, model: str, number: int | None) -> Version:
+    if number is None:
+        return queries.newest_accepted(connection, model)
+    return queries.find_version(connection, model, number)
+
+
+def _present(connection: Connection, model: str) -> Route:
+    queries.list_versions(connection, model)
+    route = queries.find_route(connection, model)
+    if route is None:
+        raise Conflict("not_deployed", f"'{model}' is not deployed", field="model")
     return route
 
 
-def _audit(
+def _place(
+    present: Route | None, model: str, number: int, canary: float | None, shadow: float | None
+) -> Route:
+    """The route with that version in its place, whatever its options."""
+    if canary is not None and shadow is not None:
+        raise Invalid(
+            "canary_and_shadow", "a version is a canary or a shadow, not both", field="shadow"
+        )
+    if canary is None and shadow is None:
+        base = present or Route(model=model, generation=0, targets=(Target(number),))
+        return base.only(number)
+    if present is None:
+        raise Conflict(
+            "not_deployed",
+            f"'{model}' is not deployed: a {'shadow' if canary is None else 'canary'} needs a "
+            f"version beside it that answers; deploy that one first",
+            field="model",
+        )
+    if canary is not None:
+        return present.with_canary(number, canary)
+    return present.with_shadow(number, 100.0 if shadow is None else shadow)
+
+
+def _adjusted(route: Route, sticky: str | None, options: Mapping[str, object] | None) -> Route:
+    return dataclasses.replace(
+        route,
+        sticky=route.sticky if sticky is None else check_header(sticky),
+        options=change_options(route.options, options or {}),
+    )
+
+
+def _verb(route: Route) -> str:
+    if route.canary is not None:
+        return "canary"
+    return "deploy" if route.shadow is None else "shadow"
+
+
+def _change(
     connection: Connection,
+    route: Route,
+    previous: Route | None,
     action: str,
-    model: str,
     number: int,
     actor: str,
     reason: str,
-    details: dict[str, Any],
-) -> None:
-    connection.execute(
-        insert(audit).values(
-            at=datetime.datetime.now(datetime.UTC),
-            actor=actor,
-            action=action,
-            model=model,
-            number=number,
-            reason=reason,
-            details=details,
-        )
-    )
+) -> Route:
+    rollouts.stop(connection, route.model, action, actor)
+    route = routing.change(connection, route, action=action, actor=actor, reason=reason)
+    audit_route(connection, action, route, previous, number, actor, reason)
+    return route
 
 
 def _failed(evaluation: Evaluation) -> str:

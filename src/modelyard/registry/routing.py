@@ -1,88 +1,102 @@
 """Changes of routes, each appended to a history that is a stack and never overwritten.
 
-Every change knows the one `before` it that a rollback returns to. A deploy puts itself on top of
-the present change; a rollback repeats an older change with that one's own `before`. So repeated
+Every change knows the one `before` it that a rollback returns to. A change puts itself on top of
+the present one; a rollback repeats an older change with that one's own `before`. So repeated
 rollbacks walk back to the first deploy and stop, whatever happened in between.
 """
 
+import dataclasses
 import datetime
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from modelyard.core.errors import Conflict
+from modelyard.core.route import Route
 from modelyard.registry import queries
 from modelyard.registry.tables import route_changes, routes
-from modelyard.registry.values import Route
-
-Targets = list[dict[str, int]]
 
 
-def deploy(
-    connection: Connection, model: str, number: int, *, forced: bool, actor: str, reason: str
-) -> int:
-    """Route all calls to one version, which is not the routed one; returns the generation."""
-    targets = [{"version": number, "weight": 100}]
-    last = _last_change(connection, model)
-    before = last
-    if before is not None and before.targets is None:
-        before = _find_change(connection, before.before)
-        # Back to what was taken away: a rollback from it to itself would be none.
-        if before is not None and before.targets == targets:
-            before = _find_change(connection, before.before)
-    action: Literal["deploy", "deploy_forced"] = "deploy_forced" if forced else "deploy"
-    return _append(
+def change(
+    connection: Connection,
+    route: Route,
+    *,
+    action: str,
+    actor: str,
+    reason: str,
+    before: int | None = None,
+) -> Route:
+    """Route a model's calls so; returns the route with its generation.
+
+    A rollback returns to `before`, or else to what was routed until now.
+    """
+    if before is None:
+        before = _generation_before(connection, route)
+    generation = _append(
         connection,
-        model=model,
+        route.model,
         action=action,
-        targets=targets,
-        before=before.generation if before is not None else None,
+        columns=queries.to_columns(route),
+        before=before,
         actor=actor,
         reason=reason,
     )
+    return dataclasses.replace(route, generation=generation)
 
 
-def rollback(connection: Connection, model: str, *, actor: str, reason: str) -> int:
+def rollback(connection: Connection, model: str, *, actor: str, reason: str) -> Route:
     """Return to the change before the present one; raises `Conflict` at the first."""
     last = _last_change(connection, model)
     target = _find_change(connection, last.before) if last is not None else None
-    if target is None:
+    route = queries.to_route(target) if target is not None else None
+    if target is None or route is None:
         raise Conflict(
             "nothing_earlier",
             f"'{model}' cannot be rolled back: "
             + ("it was never deployed" if last is None else "no version was routed before"),
             field="model",
         )
-    return _append(
+    generation = _append(
         connection,
-        model=model,
+        model,
         action="rollback",
-        targets=target.targets,
+        columns=queries.to_columns(route),
         before=target.before,
         actor=actor,
         reason=reason,
     )
+    return dataclasses.replace(route, generation=generation)
 
 
-def undeploy(connection: Connection, model: str, route: Route, *, actor: str, reason: str) -> int:
+def undeploy(connection: Connection, route: Route, *, actor: str, reason: str) -> int:
     """Take the route away; a rollback brings it back. Returns the generation."""
     return _append(
         connection,
-        model=model,
+        route.model,
         action="undeploy",
-        targets=None,
+        columns=queries.to_columns(None),
         before=route.generation,
         actor=actor,
         reason=reason,
     )
 
 
+def _generation_before(connection: Connection, route: Route) -> int | None:
+    before = _last_change(connection, route.model)
+    if before is not None and before.targets is None:
+        before = _find_change(connection, before.before)
+        # Back to what was taken away: a rollback from it to itself would be none.
+        if before is not None and (taken := queries.to_route(before)) and route.says(taken):
+            before = _find_change(connection, before.before)
+    return None if before is None else int(before.generation)
+
+
 def _append(
     connection: Connection,
-    *,
     model: str,
+    *,
     action: str,
-    targets: Targets | None,
+    columns: dict[str, Any],
     before: int | None,
     actor: str,
     reason: str,
@@ -93,14 +107,14 @@ def _append(
             generation=generation,
             model=model,
             action=action,
-            targets=targets,
             before=before,
             changed=datetime.datetime.now(datetime.UTC),
             actor=actor,
             reason=reason,
+            **columns,
         )
     )
-    if targets is None:
+    if columns["targets"] is None:
         connection.execute(delete(routes).where(routes.c.model == model))
     elif not connection.execute(
         update(routes).where(routes.c.model == model).values(generation=generation)

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Integer,
@@ -19,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest migration. Comparing it is why an up-to-date registry opens without Alembic."""
 
 metadata = MetaData(
@@ -99,9 +100,10 @@ aliases = Table(
 )
 
 # A route is its newest change. `targets` is a list of {"version", "weight"}, so that a canary is
-# two of them; null takes the route away. `before` is the change that a rollback goes back to: the
-# history is a stack that is never overwritten, as each rollback continues from its target's own
-# `before`.
+# two of them, the stable version first and weights in percent; null takes the route away. `shadow`
+# is one of them too. `options` are those that are set, by name. `before` is the change that a
+# rollback goes back to: the history is a stack that is never overwritten, as each rollback
+# continues from its target's own `before`.
 route_changes = Table(
     "route_changes",
     metadata,
@@ -113,6 +115,9 @@ route_changes = Table(
     Column("changed", Instant, nullable=False),
     Column("actor", String, nullable=False),
     Column("reason", String, nullable=False),
+    Column("shadow", JSON(none_as_null=True)),
+    _name("sticky", nullable=False, server_default=""),
+    Column("options", JSON, nullable=False, server_default="{}"),
 )
 
 routes = Table(
@@ -134,4 +139,53 @@ audit = Table(
     Column("reason", String, nullable=False),
     Column("details", JSON, nullable=False),
     sqlite_autoincrement=True,
+)
+
+# `origin` is the change of the route that the roll-out began from, and to which it rolls back.
+# `since` are the sums of the figures when the step began.
+# `leader` may move it until `lease_until`.
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    _name("model", ForeignKey("models.name"), nullable=False, index=True),
+    Column("stable", Integer, nullable=False),
+    Column("candidate", Integer, nullable=False),
+    Column("steps", JSON, nullable=False),
+    Column("every_s", Double, nullable=False),
+    Column("guards", JSON, nullable=False),
+    Column("least_calls", Integer, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("started", Instant, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("step", Integer, nullable=False),
+    Column("next_at", Instant),
+    Column("ended", Instant),
+    Column("reason", String, nullable=False),
+    Column("origin", _BIG, ForeignKey("route_changes.generation"), nullable=False),
+    Column("since", JSON, nullable=False),
+    _name("leader", nullable=False),
+    Column("lease_until", Instant),
+    sqlite_autoincrement=True,
+)
+
+rollout_moves = Table(
+    "rollout_moves",
+    metadata,
+    Column("rollout", _BIG, ForeignKey("rollouts.id"), primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("percent", Double, nullable=False),
+    Column("readings", JSON, nullable=False),
+    Column("reason", String, nullable=False),
+)
+
+# What each worker has counted since it first saw the roll-out; gone when the roll-out has ended.
+rollout_figures = Table(
+    "rollout_figures",
+    metadata,
+    Column("rollout", _BIG, ForeignKey("rollouts.id"), primary_key=True, autoincrement=False),
+    _name("worker", primary_key=True),
+    Column("figures", JSON, nullable=False),
 )

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from modelyard.core.route import Route
+
 State = Literal["accepted", "rejected"]
 
 
@@ -31,27 +33,18 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """Where calls to a model go. `generation` is unique, and grows with every change of a route."""
-
-    model: str
-    number: int
-    digest: str
-    generation: int
-    changed: datetime.datetime
-    actor: str
-
-
 class RouteChange(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of a model's route; `number` is None where it was taken away."""
+    """One change of a model's route; `route` and its stable `number` are None where it was taken
+    away."""
 
     generation: int
     model: str
-    action: Literal["deploy", "deploy_forced", "rollback", "undeploy"]
+    action: str
     number: int | None
     changed: datetime.datetime
     actor: str
     reason: str
+    route: Route | None
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,38 +1,27 @@
 """A node follows the registry: what a route asks for is loaded, warmed up and swapped in."""
 
 import asyncio
-import concurrent.futures
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Final, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from modelyard.core.errors import ModelyardError
+from modelyard.core.route import Options, Route
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.exchange import LocalExchange
-
-_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
 _FIRST_RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 60.0
+_LOADERS: Final = 4
+_OVERDUE_S: Final = 30.0
+"""A load that takes longer no longer counts among the loaders, nor keeps a start waiting."""
 
-
-class Wanted(Protocol):
-    """A route, as far as a node cares."""
-
-    @property
-    def model(self) -> str:
-        """The model's name."""
-        ...
-
-    @property
-    def number(self) -> int:
-        """The version that calls go to."""
-        ...
+OpenEndpoint = Callable[[str, int, Options], Endpoint]
 
 
 class RouteSource(Protocol):
@@ -42,22 +31,36 @@ class RouteSource(Protocol):
         """A number that grows with every change of a route. Cheap."""
         ...
 
-    def routes(self) -> Sequence[Wanted]:
+    def routes(self) -> Sequence[Route]:
         """All routes."""
         ...
 
 
-class Node:
-    """Moves one process to what the registry asks for, from a thread of its own.
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A version that a route asks for, as it asks for it."""
 
-    Loading never happens on the event loop, and a version that fails to load never displaces one
-    that works. A registry that cannot be reached changes nothing: what is served goes on.
+    model: str
+    version: int
+    options: Options
+
+    def __str__(self) -> str:
+        return f"{self.model}:{self.version}"
+
+
+class Node:
+    """Moves one process to what the registry asks for.
+
+    One thread looks at the registry, a few others load, each one version; what they bring is taken
+    in on the event loop, where all state lives. So nothing waits for a load that hangs, and a
+    version that comes when its route has moved on is closed again. One that fails to load never
+    displaces one that works. A registry that cannot be reached changes nothing.
     """
 
     def __init__(
         self,
         source: RouteSource,
-        open_endpoint: Callable[[str, int], Endpoint],
+        open_endpoint: OpenEndpoint,
         exchange: LocalExchange,
         *,
         poll_s: float,
@@ -67,122 +70,179 @@ class Node:
         self._exchange = exchange
         self._poll_s = poll_s
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._ended = asyncio.Event()
-        self._seen = -1
-        self._retry_s: dict[tuple[str, int], float] = {}
-        self._retry_at = float("inf")
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_reachable = True
+        self._wanted: dict[_Wanted, None] = {}
+        self._pending: dict[_Wanted, None] = {}
+        self._loading: dict[_Wanted, float] = {}
+        self._installed: dict[tuple[str, int], Options] = {}
+        self._retry_s: dict[_Wanted, float] = {}
+        self._first: set[_Wanted] | None = None
+        self._synced = asyncio.Event()
+        self._watches = False
+        self._idle = asyncio.Event()
 
     async def start(self) -> None:
-        """Follow the routes once, then keep following them until `stop`."""
-        loop = asyncio.get_running_loop()
-        synced: asyncio.Future[None] = loop.create_future()
+        """Follow the routes once, then keep following them until `stop`.
 
-        def done() -> None:
-            self._exchange.mark_synced()
-            if not synced.done():
-                synced.set_result(None)
-
-        def follow() -> None:
-            try:
-                self._step(loop)
-                self._on_loop(loop, done)
-                while not self._stop.wait(self._poll_s):
-                    self._step(loop)
-                loop.call_soon_threadsafe(self._ended.set)
-            except RuntimeError:
-                # A stopping server waits only so long for a load, and then closes the loop.
-                if not loop.is_closed():
-                    raise
-
-        self._thread = threading.Thread(target=follow, name="modelyard node", daemon=True)
-        self._thread.start()
-        await synced
+        Returns when everything that was routed is loaded, has failed, or takes too long.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._watches = True
+        threading.Thread(target=self._watch, name="modelyard node", daemon=True).start()
+        await self._synced.wait()
 
     async def stop(self, grace_s: float | None = None) -> None:
-        """Follow no more; returns when the thread has ended, or after `grace_s` seconds.
+        """Follow no more; returns when the threads have ended, or after `grace_s` seconds.
 
         A load cannot be interrupted: one that hangs must not keep a server from stopping.
         """
         self._stop.set()
-        if self._thread is None:
-            return
+        self._pending.clear()
+        self._check_idle()
         try:
-            await asyncio.wait_for(self._ended.wait(), grace_s)
+            await asyncio.wait_for(self._idle.wait(), grace_s)
         except TimeoutError:
             _log.warning("a version is still being loaded; stopping without it")
 
-    def _step(self, loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            generation = self._source.generation()
-            if generation == self._seen and time.monotonic() < self._retry_at:
-                return
-            routes = self._source.routes()
-        except Exception as error:  # noqa: BLE001 - a database may raise anything, and we go on
-            if self._is_reachable:
-                _log.warning("the registry cannot be read; serving goes on as it is: %s", error)
-            self._is_reachable = False
-            return
-        self._is_reachable = True
-        self._follow(loop, routes)
-        self._seen = generation
-
-    def _follow(self, loop: asyncio.AbstractEventLoop, routes: Sequence[Wanted]) -> None:
-        serving = self._on_loop(loop, self._exchange.serving)
-        wanted = {route.model: route.number for route in routes}
-        self._retry_at = float("inf")
-        for model in serving.keys() | {model for model, _ in self._retry_s}:
-            if model not in wanted:
-                self._forget(model)
-                self._on_loop(loop, partial(self._exchange.remove, model))
-        for model, version in wanted.items():
-            if self._stop.is_set():
-                return
-            if serving.get(model) == version:
-                self._forget(model)
-                self._on_loop(loop, partial(self._exchange.clear_failure, model))
-            else:
-                self._load(loop, model, version)
-
-    def _load(self, loop: asyncio.AbstractEventLoop, model: str, version: int) -> None:
-        try:
-            endpoint = self._open_endpoint(model, version)
-        except BaseException as error:  # noqa: BLE001 - loading runs other people's code
-            if self._stop.is_set():
-                return
-            reason = error.message if isinstance(error, ModelyardError) else repr(error)
-            _log.error("%s:%d cannot be served: %s", model, version, reason)
-            self._plan_retry(model, version)
-            self._on_loop(
-                loop, lambda: self._exchange.report_failure(model, version, f"{reason:.500}")
-            )
-            return
-        if self._stop.is_set():
-            endpoint.retire()
-            return
-        self._forget(model)
-        self._on_loop(loop, lambda: self._exchange.install(endpoint))
-        _log.info("serving %s:%d (%s)", model, version, endpoint.platform)
-
-    def _plan_retry(self, model: str, version: int) -> None:
-        wait_s = min(self._retry_s.get((model, version), _FIRST_RETRY_S / 2) * 2, _LAST_RETRY_S)
-        self._retry_s[model, version] = wait_s
-        self._retry_at = min(self._retry_at, time.monotonic() + wait_s)
-
-    def _forget(self, model: str) -> None:
-        for key in [key for key in self._retry_s if key[0] == model]:
-            del self._retry_s[key]
-
-    def _on_loop(self, loop: asyncio.AbstractEventLoop, act: Callable[[], _T]) -> _T:
-        """Do something on the loop's thread and wait for it."""
-        result: concurrent.futures.Future[_T] = concurrent.futures.Future()
-
-        def run() -> None:
+    def _watch(self) -> None:
+        """Look at the registry again and again, in a thread of its own."""
+        seen: int | None = None
+        while not self._stop.is_set():
             try:
-                result.set_result(act())
-            except BaseException as error:  # noqa: BLE001 - carried to the thread that waits
-                result.set_exception(error)
+                generation = self._source.generation()
+                if generation != seen:
+                    routes = self._source.routes()
+                    self._post(self._follow, routes)
+                    seen = generation
+                self._is_reachable = True
+            except Exception as error:  # noqa: BLE001 - a database may raise anything
+                if self._is_reachable:
+                    _log.warning("the registry cannot be read; serving goes on as it is: %s", error)
+                self._is_reachable = False
+                if seen is None:
+                    self._post(self._follow, ())
+            self._stop.wait(self._poll_s)
+        self._post(self._stop_watching)
 
-        loop.call_soon_threadsafe(run)
-        return result.result()
+    def _post(self, act: Callable[..., object], *arguments: object) -> None:
+        """Do something on the loop's thread, unless the loop is closed: then nobody is left."""
+        assert self._loop is not None, "a node is started before it follows"  # noqa: S101
+        try:
+            self._loop.call_soon_threadsafe(act, *arguments)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+
+    def _stop_watching(self) -> None:
+        self._watches = False
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if not self._watches and not self._loading:
+            self._idle.set()
+
+    def _follow(self, routes: Sequence[Route]) -> None:
+        if self._stop.is_set():
+            return
+        self._exchange.follow(routes)
+        self._wanted = {
+            _Wanted(route.model, version, route.options): None
+            for route in routes
+            for version in route.versions
+        }
+        self._installed = {
+            key: options
+            for key, options in self._installed.items()
+            if self._exchange.endpoint(*key) is not None
+        }
+        self._retry_s = {key: wait for key, wait in self._retry_s.items() if key in self._wanted}
+        self._pending = {
+            key: None for key in self._wanted if key in self._pending or self._is_missing(key)
+        }
+        for key in self._wanted:
+            if self._installed.get((key.model, key.version)) == key.options:
+                self._exchange.clear_failure(key.model, key.version)
+        if self._first is None:
+            self._first = set(self._pending)
+        self._load_pending()
+
+    def _is_missing(self, key: _Wanted) -> bool:
+        return (
+            self._installed.get((key.model, key.version)) != key.options
+            and key not in self._loading
+            and key not in self._retry_s
+        )
+
+    def _load_pending(self) -> None:
+        if self._stop.is_set():
+            return
+        now = time.monotonic()
+        self._drop_overdue(now)
+        young = sum(now - started < _OVERDUE_S for started in self._loading.values())
+        while self._pending and young < _LOADERS:
+            key = next(iter(self._pending))
+            del self._pending[key]
+            self._loading[key] = now
+            young += 1
+            threading.Thread(
+                target=self._load, args=(key,), name=f"modelyard load {key}", daemon=True
+            ).start()
+            asyncio.get_running_loop().call_later(_OVERDUE_S, self._load_pending)
+        if self._first is not None and not self._first:
+            self._exchange.mark_synced()
+            self._synced.set()
+
+    def _drop_overdue(self, now: float) -> None:
+        for key, started in self._loading.items():
+            if now - started >= _OVERDUE_S and key in self._wanted:
+                self._fail(key, f"it is being loaded for {now - started:.0f} s now")
+
+    def _load(self, key: _Wanted) -> None:
+        """Load one version, in a thread of its own."""
+        try:
+            endpoint = self._open_endpoint(key.model, key.version, key.options)
+        except BaseException as error:  # noqa: BLE001 - loading runs other people's code
+            self._post(self._take_failure, key, error)
+        else:
+            self._post(self._take, key, endpoint)
+
+    def _take(self, key: _Wanted, endpoint: Endpoint) -> None:
+        del self._loading[key]
+        if key not in self._wanted or self._stop.is_set():
+            endpoint.retire()
+        else:
+            self._retry_s.pop(key, None)
+            self._exchange.install(endpoint)
+            self._installed[key.model, key.version] = key.options
+            _log.info("serving %s (%s)", key, endpoint.platform)
+        self._end(key)
+
+    def _take_failure(self, key: _Wanted, error: BaseException) -> None:
+        del self._loading[key]
+        if key in self._wanted and not self._stop.is_set():
+            reason = error.message if isinstance(error, ModelyardError) else repr(error)
+            _log.error("%s cannot be served: %s", key, reason)
+            self._fail(key, f"{reason:.500}")
+            wait_s = min(self._retry_s.get(key, _FIRST_RETRY_S / 2) * 2, _LAST_RETRY_S)
+            self._retry_s[key] = wait_s
+            asyncio.get_running_loop().call_later(wait_s, self._retry, key)
+        self._end(key)
+
+    def _fail(self, key: _Wanted, reason: str) -> None:
+        self._exchange.report_failure(key.model, key.version, reason)
+        if self._first is not None:
+            self._first.discard(key)
+
+    def _retry(self, key: _Wanted) -> None:
+        if key in self._retry_s and key not in self._loading:
+            self._pending[key] = None
+            self._load_pending()
+
+    def _end(self, key: _Wanted) -> None:
+        if self._first is not None:
+            self._first.discard(key)
+        if self._stop.is_set():
+            self._check_idle()
+        else:
+            self._load_pending()

@@ -4,16 +4,13 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-import numpy as np
-
 from modelyard.bundle.samples import Samples
 from modelyard.core.datatypes import Array
 from modelyard.core.errors import Unavailable
 from modelyard.core.ports import Runtime
+from modelyard.serving.agreement import agrees
 from modelyard.serving.cost import BatchCost
 
-_TOLERANCE: Final = 1e-4
-"""Relative to the larger of 1 and the recorded number: another processor rounds differently."""
 _ROUNDS: Final = 3
 
 
@@ -53,21 +50,10 @@ def _head(arrays: Mapping[str, Array], rows: int) -> dict[str, Array]:
 
 def _compare(recorded: Mapping[str, Array], answered: Mapping[str, Array]) -> None:
     for name, wanted in recorded.items():
-        got = answered.get(name)
-        if got is None or got.shape != wanted.shape or not _equal(wanted, got):
+        if not agrees(wanted, answered.get(name)):
             raise Unavailable(
                 "samples_differ",
                 f"on this machine output '{name}' of the bundle's own samples differs from what "
                 "was recorded when it was published; publish the model again from here",
                 field=name,
             )
-
-
-def _equal(wanted: Array, got: Array) -> bool:
-    if wanted.dtype.kind != "f":
-        return bool(np.array_equal(wanted, got))
-    # float16 and huge float32 values would overflow in their own arithmetic.
-    near = np.abs(got.astype(np.float64) - wanted.astype(np.float64)) <= _TOLERANCE * np.maximum(
-        1.0, np.abs(wanted.astype(np.float64))
-    )
-    return bool(np.all(near | (wanted == got) | (np.isnan(wanted) & ~np.isfinite(got))))

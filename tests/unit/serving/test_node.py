@@ -1,7 +1,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Datatype
 from modelyard.core.errors import NotFound, Unavailable
+from modelyard.core.route import Options, Route, Target
 from modelyard.core.signature import Signature, TensorSpec
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.exchange import LocalExchange
@@ -20,10 +21,10 @@ SIGNATURE = Signature(
 )
 
 
-@dataclass(frozen=True)
-class Route:
-    model: str
-    number: int
+def to(model: str, *versions: int, canary: float = 10.0, **more: Any) -> Route:
+    """A route to a version, and perhaps to a canary beside it."""
+    route = Route(model=model, generation=0, targets=(Target(versions[0]),), **more)
+    return route.with_canary(versions[1], canary) if versions[1:] else route
 
 
 class Registry:
@@ -49,8 +50,8 @@ class Registry:
         self.changes += 1
 
 
-def opener(broken: set[tuple[str, int]]) -> Callable[[str, int], Endpoint]:
-    def open_endpoint(model: str, version: int) -> Endpoint:
+def opener(broken: set[tuple[str, int]]) -> Callable[[str, int, Options], Endpoint]:
+    def open_endpoint(model: str, version: int, options: Options) -> Endpoint:
         if (model, version) in broken:
             raise Unavailable("damaged", f"{model}:{version} is damaged")
         runtime = FunctionRuntime(SIGNATURE, lambda inputs: {"y": inputs["x"] + version})
@@ -89,17 +90,17 @@ def test_a_node_starts_with_what_is_routed() -> None:
         assert exchange.serving() == {"a": 1, "b": 2}
         assert exchange.is_ready()
 
-    follow(Registry(Route("a", 1), Route("b", 2)), script)
+    follow(Registry(to("a", 1), to("b", 2)), script)
 
 
 def test_a_changed_route_is_followed() -> None:
     """Deploy, swap and removal take effect without a restart."""
-    registry = Registry(Route("a", 1))
+    registry = Registry(to("a", 1))
 
     async def script(exchange: LocalExchange) -> None:
-        registry.change(Route("a", 2), Route("b", 1))
+        registry.change(to("a", 2), to("b", 1))
         await until(lambda: exchange.serving() == {"a": 2, "b": 1})
-        registry.change(Route("b", 1))
+        registry.change(to("b", 1))
         await until(lambda: exchange.serving() == {"b": 1})
         with pytest.raises(NotFound):
             exchange.find("a")
@@ -109,16 +110,16 @@ def test_a_changed_route_is_followed() -> None:
 
 def test_a_broken_version_never_displaces_a_working_one() -> None:
     """A version that cannot be loaded is reported, and the one before it goes on answering."""
-    registry, broken = Registry(Route("a", 1)), {("a", 2)}
+    registry, broken = Registry(to("a", 1)), {("a", 2)}
 
     async def script(exchange: LocalExchange) -> None:
-        registry.change(Route("a", 2))
+        registry.change(to("a", 2))
         await until(lambda: any(not line.ready for line in exchange.listings()))
         assert exchange.serving() == {"a": 1}
         assert exchange.is_ready()
         [failed] = [line for line in exchange.listings() if not line.ready]
         assert (failed.version, failed.reason) == (2, "a:2 is damaged")
-        registry.change(Route("a", 1))
+        registry.change(to("a", 1))
         await until(lambda: all(line.ready for line in exchange.listings()))
 
     follow(registry, script, broken)
@@ -132,7 +133,7 @@ def test_a_model_that_cannot_be_served_at_all_is_not_ready() -> None:
         with pytest.raises(Unavailable, match="a:1 is damaged"):
             exchange.find("a")
 
-    follow(Registry(Route("a", 1)), script, {("a", 1)})
+    follow(Registry(to("a", 1)), script, {("a", 1)})
 
 
 def test_a_version_that_failed_is_tried_again() -> None:
@@ -144,19 +145,19 @@ def test_a_version_that_failed_is_tried_again() -> None:
         await until(lambda: exchange.serving() == {"a": 1})
         assert exchange.is_ready()
 
-    follow(Registry(Route("a", 1)), script, broken)
+    follow(Registry(to("a", 1)), script, broken)
 
 
 def test_serving_goes_on_while_the_registry_is_down() -> None:
     """A registry that cannot be reached changes nothing; when it is back, it is followed again."""
-    registry = Registry(Route("a", 1))
+    registry = Registry(to("a", 1))
 
     async def script(exchange: LocalExchange) -> None:
         registry.is_down = True
         registry.was_asked.clear()
         await asyncio.to_thread(registry.was_asked.wait, 10)
         assert exchange.serving() == {"a": 1}
-        registry.change(Route("a", 2))
+        registry.change(to("a", 2))
         registry.is_down = False
         await until(lambda: exchange.serving() == {"a": 2})
 
@@ -195,12 +196,12 @@ def test_a_swap_loses_no_call() -> None:
 
 def test_a_load_that_panics_is_reported() -> None:
     """Code that raises no Exception while a version is loaded does not end the following."""
-    registry = Registry(Route("a", 1))
+    registry = Registry(to("a", 1))
 
-    def open_endpoint(model: str, version: int) -> Endpoint:
+    def open_endpoint(model: str, version: int, options: Options) -> Endpoint:
         if version == 1:
             raise SystemExit("the model's own code gave up")
-        return opener(set())(model, version)
+        return opener(set())(model, version, options)
 
     async def go() -> None:
         exchange = LocalExchange()
@@ -208,7 +209,7 @@ def test_a_load_that_panics_is_reported() -> None:
         await asyncio.wait_for(node.start(), 20)
         with pytest.raises(Unavailable, match="gave up"):
             exchange.find("a")
-        registry.change(Route("a", 2))
+        registry.change(to("a", 2))
         await asyncio.wait_for(until(lambda: exchange.serving() == {"a": 2}), 20)
         await node.stop()
 
@@ -217,9 +218,9 @@ def test_a_load_that_panics_is_reported() -> None:
 
 def test_a_runtime_that_cannot_be_closed_does_not_end_the_following() -> None:
     """A swap whose old version fails to close is a swap all the same, and so is the next."""
-    registry = Registry(Route("a", 1))
+    registry = Registry(to("a", 1))
 
-    def open_endpoint(model: str, version: int) -> Endpoint:
+    def open_endpoint(model: str, version: int, options: Options) -> Endpoint:
         runtime = FunctionRuntime(SIGNATURE, lambda inputs: {"y": inputs["x"]})
 
         def close() -> None:
@@ -233,7 +234,7 @@ def test_a_runtime_that_cannot_be_closed_does_not_end_the_following() -> None:
         node = Node(registry, open_endpoint, exchange, poll_s=0.01)
         await node.start()
         for version in (2, 3):
-            registry.change(Route("a", version))
+            registry.change(to("a", version))
             await asyncio.wait_for(until(lambda: exchange.serving() == {"a": version}), 20)  # noqa: B023
         await node.stop()
 
@@ -245,14 +246,14 @@ def test_a_load_that_hangs_does_not_keep_a_node_from_stopping() -> None:
     entered, go_on = threading.Event(), threading.Event()
     runtime = FunctionRuntime(SIGNATURE, lambda inputs: {"y": inputs["x"]})
 
-    def hang(model: str, version: int) -> Endpoint:
+    def hang(model: str, version: int, options: Options) -> Endpoint:
         entered.set()
         assert go_on.wait(20)
         return endpoint_of(runtime, model=model, version=version)
 
     async def go() -> None:
         exchange = LocalExchange()
-        node = Node(Registry(Route("a", 1)), hang, exchange, poll_s=0.01)
+        node = Node(Registry(to("a", 1)), hang, exchange, poll_s=0.01)
         starting = asyncio.create_task(node.start())
         assert await asyncio.to_thread(entered.wait, 20)
         await asyncio.wait_for(node.stop(0.01), 20)

@@ -1,0 +1,22 @@
+"""`modelyard promote`."""
+
+from typing import Annotated
+
+import typer
+
+from modelyard.cli.deploy import Force, say_route
+from modelyard.cli.settings import Json, Reason, Settings, parse_model
+
+
+def promote(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL", show_default=False)],
+    force: Force = False,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Route all calls to the canary, or else to the shadow."""
+    model = parse_model(model, "promote")
+    with Settings.of(context).yard() as yard:
+        route = yard.promote(model, force=force, reason=reason)
+    say_route(route, as_json)
