@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from modelyard.api.http.doors import Door
 from modelyard.api.http.encoding import decompress
 from modelyard.api.http.oip import OipCodec
+from modelyard.api.http.preferences import Preferences, schedule_of
 from modelyard.api.http.wire import Answer, Codec, Question
 from modelyard.core.call import Call
 from modelyard.core.errors import Internal, ModelyardError, Unavailable
@@ -21,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 _LARGE_BODY: Final = 256 * 1024
 """From how many bytes on a body is read in a thread: it may take longer than the loop may wait."""
+_LARGE_ANSWER: Final = 16 * 1024
+"""From how many bytes on an answer is packed there."""
 
 
 class _NoEvent(asyncio.Event):
@@ -49,12 +52,14 @@ class InferenceCycle(RequestResponseCycle):
         protocol: "InferenceProtocol",
         door: Door,
         headers: Headers,
+        preferences: Preferences | None = None,
         *,
         keep_alive: bool,
     ) -> None:
         self.protocol = protocol
         self.door = door
         self.headers = headers
+        self.preferences = preferences
         self.keep_alive = keep_alive
         self.content: bytes | bytearray = b""
         self.more_body = True
@@ -67,7 +72,10 @@ class InferenceCycle(RequestResponseCycle):
 
     def run(self) -> None:
         """Decode the whole request and bring it to the exchange."""
-        protocol = self.protocol
+        protocol, preferences = self.protocol, self.preferences
+        if preferences is not None and preferences.refusal is not None:
+            self.refuse(preferences.refusal)
+            return
         try:
             exchange = protocol.surroundings.exchange
             served = exchange.find(self.door.model, self.door.version, self.headers)
@@ -115,8 +123,21 @@ class InferenceCycle(RequestResponseCycle):
     def _submit(self, served: Served, question: Question) -> None:
         self.content = b""
         self.question = question
-        self.call = Call(served, question.inputs, question.rows, self.reply)
-        self.protocol.surroundings.exchange.submit(self.call)
+        if question.schedule is None and self.preferences is None:
+            call = Call(served, question.inputs, question.rows, self.reply)
+        else:
+            asked = schedule_of(self.preferences, question.schedule)
+            call = Call(
+                served,
+                question.inputs,
+                question.rows,
+                self.reply,
+                asked.deadline_ns,
+                asked.priority,
+                asked.parameters,
+            )
+        self.call = call
+        self.protocol.surroundings.exchange.submit(call)
 
     def reply(self, call: Call) -> None:
         """The call has ended: write its answer, unless nobody is there to read it."""
@@ -136,7 +157,26 @@ class InferenceCycle(RequestResponseCycle):
                 Internal("unwritable", f"the answer cannot be written; see the log for {call.id}")
             )
             return
-        self.protocol.write_answer(self, answer)
+        if self.preferences is None:
+            self.protocol.write_answer(self, answer)
+        else:
+            self._write_as_preferred(self.preferences, answer)
+
+    def _write_as_preferred(self, preferences: Preferences, answer: Answer) -> None:
+        answer = preferences.echoing(answer)
+        if not preferences.packs(answer):
+            self.protocol.write_answer(self, answer)
+        elif len(answer.body) < _LARGE_ANSWER:
+            self.protocol.write_answer(self, preferences.packed(answer))
+        else:
+            packing = self.protocol.surroundings.reader.submit(preferences.packed, answer)
+            waiting = asyncio.wrap_future(packing, loop=self.protocol.loop)
+            waiting.add_done_callback(self._write_packed)
+
+    def _write_packed(self, packing: "asyncio.Future[Answer]") -> None:
+        """Write what was packed in the reader's thread, unless the caller has gone."""
+        if not packing.cancelled() and not self.disconnected and not self.response_complete:
+            self.protocol.write_answer(self, packing.result())
 
     def refuse(self, error: ModelyardError) -> None:
         """Write an error and end the request."""

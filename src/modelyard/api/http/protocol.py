@@ -24,6 +24,7 @@ from modelyard.api.http.cycles import (
     RefusalCycle,
 )
 from modelyard.api.http.errors import error_body, status_of
+from modelyard.api.http.preferences import preferences_of
 from modelyard.api.http.surroundings import KnownHead, Surroundings, header_lines
 from modelyard.api.http.wire import Answer
 from modelyard.core.errors import Exhausted, Invalid, ModelyardError, Unavailable
@@ -103,7 +104,7 @@ class InferenceProtocol(HttpToolsProtocol):
 
     def _run_known(self, known: KnownHead, body: bytes) -> None:
         """A request whose head was parsed before, byte for byte: the parser would say the same."""
-        cycle = InferenceCycle(self, known.door, known.headers, keep_alive=True)
+        cycle = InferenceCycle(self, known.door, known.headers, known.preferences, keep_alive=True)
         cycle.content = body
         cycle.more_body = False
         self.cycle = self._running = cycle
@@ -124,7 +125,8 @@ class InferenceProtocol(HttpToolsProtocol):
             and not cycle.expects_100_continue
             and cycle.headers.get(b"content-length") == b"%d" % rest
         ):
-            self.surroundings.learn(head, KnownHead(cycle.door, cycle.headers, rest))
+            known = KnownHead(cycle.door, cycle.headers, cycle.preferences, rest)
+            self.surroundings.learn(head, known)
 
     def _feed(self, data: bytes) -> None:
         while True:
@@ -174,8 +176,9 @@ class InferenceProtocol(HttpToolsProtocol):
         if method == b"POST":
             door = self.surroundings.doors.find(path)
             if door is not None:
+                headers = dict(self.headers)
                 self._begun = InferenceCycle(
-                    self, door, dict(self.headers), keep_alive=self._stays()
+                    self, door, headers, preferences_of(headers), keep_alive=self._stays()
                 )
                 self._begin(self._begun)
                 return
@@ -183,10 +186,10 @@ class InferenceProtocol(HttpToolsProtocol):
             self._begin(HealthCycle(self, path, keep_alive=self._stays()))
             return
         # The ASGI scope is made only now that somebody needs it.
-        headers, expects = self.headers, self.expect_100_continue
+        received, expects = self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url = url
-        self.headers.extend(headers)
+        self.headers.extend(received)
         self.expect_100_continue = expects
         super().on_headers_complete()
 
@@ -276,10 +279,12 @@ class InferenceProtocol(HttpToolsProtocol):
 
     def write_error(self, cycle: InferenceCycle, error: ModelyardError) -> None:
         """Write an error's status and body."""
-        self.transport.write(self._error_bytes(error, close=not cycle.keep_alive))
+        preferences = cycle.preferences
+        echo = b"" if preferences is None else preferences.echo
+        self.transport.write(self._error_bytes(error, echo, close=not cycle.keep_alive))
         self._complete(cycle)
 
-    def _error_bytes(self, error: ModelyardError, *, close: bool) -> bytes:
+    def _error_bytes(self, error: ModelyardError, echo: bytes, *, close: bool) -> bytes:
         body = error_body(error)
         return b"".join(
             (
@@ -287,6 +292,7 @@ class InferenceProtocol(HttpToolsProtocol):
                 header_lines(self.server_state.default_headers),
                 b"retry-after: 1\r\n" if error.code in _MAY_RETRY else b"",
                 b"connection: close\r\n" if close else b"",
+                echo,
                 b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body),
                 body,
             )

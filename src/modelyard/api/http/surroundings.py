@@ -7,6 +7,7 @@ from typing import Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from modelyard.api.http.doors import Door, Doors
+from modelyard.api.http.preferences import Preferences
 from modelyard.core.ports import Exchange, Headers
 
 _MOST_HEADS: Final = 1024
@@ -15,10 +16,11 @@ _LONGEST_HEAD: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class KnownHead:
-    """What parsing a request's head gave: its door, its headers, and the bytes of its body."""
+    """What parsing a request's head gave: its door, headers, wishes, and the bytes of its body."""
 
     door: Door
     headers: Headers
+    preferences: Preferences | None
     length: int
 
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from modelyard.api.parameters import Schedule
 from modelyard.core.call import Call
 from modelyard.core.ports import Arrays, Headers, Served
 
@@ -18,11 +19,15 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A decoded request: checked arrays, their rows, and how its answer is to be written."""
+    """A decoded request: checked arrays, their rows, and how its answer is to be written.
+
+    `schedule` is what its parameters ask for; None where it has none, as nearly all.
+    """
 
     inputs: Arrays
     rows: int
     write: Callable[[Call], Answer]
+    schedule: Schedule | None = None
 
 
 class Codec(Protocol):
