@@ -10,7 +10,7 @@ from modelyard.cli.settings import Json, Settings
 
 if TYPE_CHECKING:
     from modelyard.core.config import Config
-    from modelyard.wiring.server import Addresses
+    from modelyard.wiring.addresses import Addresses
 
 
 def serve(
@@ -26,28 +26,33 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, help="gRPC port; 8081 by default, 0 takes a free one."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Worker processes; by default as many as there are cores."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Serve deployed models over HTTP and gRPC.
 
     Follows the registry, and stops at Ctrl-C or SIGTERM when every accepted call is answered.
     """
-    import logging
+    from modelyard.wiring.logs import log_to_stderr
+    from modelyard.wiring.supervisor import run_supervisor
 
-    from modelyard.wiring.server import run_server
+    log_to_stderr()
+    settings = Settings.of(context)
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    config = Settings.of(context).config(host=host, port=port, grpc_port=grpc_port)
+    def read_config() -> "Config":
+        return settings.config(host=host, port=port, grpc_port=grpc_port, workers=workers)
+
+    config = read_config()
     if not config.is_loopback:
         note(
             f"WARNING: bound to {config.host}: there are no keys yet, so ANYONE who can reach this "
             "address may call every model. Bind 127.0.0.1, or put a gateway that asks for keys in "
             "front."
         )
-    run_server(config, lambda addresses: _announce(config, addresses, as_json))
+    run_supervisor(config, read_config, lambda addresses: _announce(config, addresses, as_json))
 
 
 def _announce(config: "Config", addresses: "Addresses", as_json: bool) -> None:

@@ -1,6 +1,8 @@
 """What this machine lets a process use."""
 
+import contextlib
 import os
+from pathlib import Path
 
 
 def usable_cores() -> int:
@@ -8,3 +10,26 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process have as many connections open as it may: the usual limit is 1,024."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def pss_bytes(pid: int) -> int | None:
+    """A process's memory, what it shares counted in parts; None where the system does not say."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return None

@@ -4,38 +4,45 @@ import asyncio
 import contextlib
 import gc
 import signal
+import socket
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelyard import __version__
 from modelyard.core.config import Config
 from modelyard.registry.registry import Registry
+from modelyard.wiring.addresses import Addresses
 from modelyard.wiring.endpoints import endpoint_opener
+from modelyard.wiring.model_process import local_places
 from modelyard.wiring.registry import open_registry
 
+if TYPE_CHECKING:
+    from modelyard.serving.places import Places
+    from modelyard.serving.supervision.overview import WorkerReport
+
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where a running server listens."""
-
-    host: str
-    port: int
-    grpc_port: int
-
-    @property
-    def url(self) -> str:
-        """The HTTP base URL."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+_SYNC_S = 2.0
+"""How long gRPC waits for the first load: past that it answers that the server is starting."""
 
 
 class Server:
-    """One process of `modelyard serve`: a node that follows the registry, behind HTTP and gRPC."""
+    """A node that follows the registry, behind HTTP and gRPC, on the running loop.
 
-    def __init__(self, config: Config, registry: Registry) -> None:
+    Alone, it binds the configured ports. As one of several workers (`is_worker`) it shares the gRPC
+    port, and is given its HTTP connections: `adopt`; `on_closed` hears of each that ends here.
+    `places` finds room for models that run apart, for all of so many `workers`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        *,
+        is_worker: bool = False,
+        on_closed: Callable[[], None] = lambda: None,
+        places: "Places | None" = None,
+        workers: int = 1,
+    ) -> None:
         from modelyard.api.grpc.server import GrpcServer
         from modelyard.api.http.server import HttpServer
         from modelyard.gateway.open_gate import OpenGate
@@ -45,41 +52,76 @@ class Server:
         self._config = config
         self._gate = OpenGate()
         self.exchange = LocalExchange()
-        opener = endpoint_opener(config, registry, self._gate)
-        self._node = Node(registry, opener, self.exchange, poll_s=config.poll_s)
-        self._http = HttpServer(
+        # Owned: the processes of models that run apart, unless a supervisor owns them.
+        self._places = local_places(config) if places is None else None
+        opener = endpoint_opener(
+            config, registry, self._gate, places or self._places, workers=workers
+        )
+        self.node = Node(registry, opener, self.exchange, poll_s=config.poll_s)
+        self.http = HttpServer(
             self.exchange,
             host=config.host,
-            port=config.port,
+            port=None if is_worker else config.port,
             max_body_bytes=config.max_body_bytes,
             version=__version__,
+            on_closed=on_closed,
         )
         self._grpc = GrpcServer(
             self.exchange,
             host=config.host,
             port=config.grpc_port,
             max_message_bytes=config.max_body_bytes,
+            reuse_port=is_worker,
         )
 
-    async def start(self) -> Addresses:
-        """Follow the routes once, then listen; when this returns, every loadable model answers."""
-        port = await self._http.start()
+    async def start(self, on_listening: Callable[[], None] = lambda: None) -> Addresses:
+        """Follow the routes once, then listen; when this returns, every loadable model answers.
+
+        `on_listening` hears when HTTP answers, though it be only that the server is starting.
+        """
+        following = asyncio.ensure_future(self.node.start())
         try:
+            port = await self.http.start()
+            on_listening()
+            # Among several workers, callers of gRPC had better find those that have loaded.
+            await asyncio.wait({following}, timeout=_SYNC_S)
             grpc_port = await self._grpc.start()
-            await self._node.start()
+            await following
         except BaseException:
+            following.cancel()
             await self.stop()
             raise
         return Addresses(self._config.host, port, grpc_port)
+
+    def report(self) -> "WorkerReport":
+        """What it serves, and what it cannot serve."""
+        from modelyard.serving.supervision.overview import Problem, WorkerReport
+
+        return WorkerReport(
+            endpoints=[endpoint.describe() for endpoint in self.exchange.endpoints()],
+            routes=self.exchange.report(),
+            problems=[
+                Problem(each.model, each.version, each.reason)
+                for each in self.exchange.listings()
+                if not each.ready
+            ],
+        )
+
+    async def release(self, take: Callable[[socket.socket], None]) -> None:
+        """Give the HTTP connections away, each when its request is answered."""
+        self.exchange.drain()
+        await self.http.release(take, self._config.drain_s)
 
     async def stop(self) -> None:
         """Accept no more, finish what was accepted, settle, close."""
         self.exchange.drain()
         grace_s = self._config.drain_s
         await asyncio.gather(
-            self._node.stop(grace_s), self._http.stop(grace_s), self._grpc.stop(grace_s)
+            self.node.stop(grace_s), self.http.stop(grace_s), self._grpc.stop(grace_s)
         )
         self.exchange.close()
+        if self._places is not None:
+            await asyncio.to_thread(self._places.close)
 
 
 async def serve_until_signalled(config: Config, on_started: Callable[[Addresses], None]) -> None:
@@ -90,19 +132,23 @@ async def serve_until_signalled(config: Config, on_started: Callable[[Addresses]
         loop.add_signal_handler(number, stopping.set)
     with open_registry(config) as registry:
         server = Server(config, registry)
-        addresses = await _unless(stopping, server.start())
+        addresses = await unless(stopping, server.start())
         if addresses is None:
             return
         on_started(addresses)
-        # What a start leaves behind stays: the collector need not walk over it again and again.
-        gc.collect()
-        gc.freeze()
+        settle_memory()
         await stopping.wait()
         await server.stop()
 
 
-async def _unless(stopping: asyncio.Event, starting: Coroutine[Any, Any, _T]) -> _T | None:
-    """What `starting` gives, or None when a signal came first: a load may take for ever."""
+def settle_memory() -> None:
+    """What a start leaves behind stays: the collector need not walk over it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+async def unless(stopping: asyncio.Event, starting: Coroutine[Any, Any, _T]) -> _T | None:
+    """What `starting` gives, or None when the event came first: a load may take for ever."""
     task = asyncio.ensure_future(starting)
     signalled = asyncio.ensure_future(stopping.wait())
     await asyncio.wait({task, signalled}, return_when=asyncio.FIRST_COMPLETED)
@@ -115,11 +161,16 @@ async def _unless(stopping: asyncio.Event, starting: Coroutine[Any, Any, _T]) ->
     return task.result()
 
 
-def run_server(config: Config, on_started: Callable[[Addresses], None]) -> None:
-    """Run `serve_until_signalled` on the fastest event loop there is here."""
+def run_on_fastest_loop(running: Coroutine[Any, Any, None]) -> None:
+    """Run to the end on the fastest event loop there is here."""
     with contextlib.suppress(ImportError):
         import uvloop
 
-        uvloop.run(serve_until_signalled(config, on_started))
+        uvloop.run(running)
         return
-    asyncio.run(serve_until_signalled(config, on_started))
+    asyncio.run(running)
+
+
+def run_server(config: Config, on_started: Callable[[Addresses], None]) -> None:
+    """Serve in this one process, without workers, until a signal comes."""
+    run_on_fastest_loop(serve_until_signalled(config, on_started))

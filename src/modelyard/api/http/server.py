@@ -1,29 +1,35 @@
 """The HTTP server: uvicorn with our protocol class, on the caller's running loop."""
 
 import asyncio
+import contextlib
 import socket
-from functools import partial
+from collections.abc import Callable
 from typing import Any, Final
 
 import uvicorn
 
+from modelyard.api.addresses import bind
 from modelyard.api.http.protocol import InferenceProtocol
 from modelyard.api.http.surroundings import Surroundings
-from modelyard.core.errors import Unavailable
-from modelyard.core.ports import Exchange
+from modelyard.core.ports import Exchange, Operations
 
 KEEP_ALIVE_S: Final = 75.0
 """How long a silent connection is kept: longer than clients' pools keep theirs."""
 _HEAD_S: Final = 30.0
 _SWEEP_S: Final = 1.0
+_BACKLOG: Final = 2048
+_CLOSING_POLL_S: Final = 0.01
 
 
 class LazyApplication:
     """The ASGI application, imported and made in a thread at the first request that needs it."""
 
-    def __init__(self, exchange: Exchange, version: str) -> None:
+    def __init__(
+        self, exchange: Exchange, version: str, operations: Operations | None = None
+    ) -> None:
         self._exchange = exchange
         self._version = version
+        self.operations = operations
         self._made: asyncio.Future[Any] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -39,18 +45,44 @@ class LazyApplication:
         return make_application(self._exchange, self._version)
 
 
+class _Connection(InferenceProtocol):
+    """A connection that says when it has ended here."""
+
+    def __init__(self, *args: Any, on_closed: Callable[[], None], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._on_closed = on_closed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is closed, or another process has it."""
+        super().connection_lost(exc)
+        self._on_closed()
+
+
 class HttpServer:
-    """Answers calls over HTTP until it is stopped."""
+    """Answers calls over HTTP until it is stopped.
+
+    Its connections come from a port of its own (`port`, 0 for a free one), or, where that is None,
+    from somebody else who accepts them: `adopt`.
+    """
 
     def __init__(
-        self, exchange: Exchange, *, host: str, port: int, max_body_bytes: int, version: str
+        self,
+        exchange: Exchange,
+        *,
+        host: str = "",
+        port: int | None = None,
+        max_body_bytes: int,
+        version: str,
+        operations: Operations | None = None,
+        on_closed: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host
         self._port = port
+        self._on_closed = on_closed
         self._surroundings = Surroundings(exchange, max_body_bytes=max_body_bytes)
         config = uvicorn.Config(
-            LazyApplication(exchange, version),
-            http=partial(InferenceProtocol, surroundings=self._surroundings),  # type: ignore[arg-type]
+            LazyApplication(exchange, version, operations),
+            http=InferenceProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -61,37 +93,100 @@ class HttpServer:
             timeout_keep_alive=int(KEEP_ALIVE_S),
         )
         self._server = uvicorn.Server(config)
-        self._sockets: list[socket.socket] = []
+        self._listener: asyncio.Server | None = None
+        self._adopting: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
-        """Listen; returns the bound port. Raises `Unavailable` when the address is taken."""
-        bound = bind(self._host, self._port)
-        self._sockets = [bound]
+        """Begin; returns the bound port, 0 without one. Raises `Unavailable` when it is taken."""
         self._server.config.load()
-        self._server.lifespan = self._server.config.lifespan_class(self._server.config)
-        await self._server.startup(sockets=self._sockets)
+        port = 0
+        if self._port is not None:
+            bound = bind(self._host, self._port)
+            self._listener = await asyncio.get_running_loop().create_server(
+                self._connection, sock=bound, backlog=_BACKLOG
+            )
+            port = bound.getsockname()[1]
         self._ticking = asyncio.create_task(self._server.main_loop())
         self._sweeping = asyncio.create_task(self._sweep())
-        port: int = bound.getsockname()[1]
         return port
+
+    @property
+    def connections(self) -> int:
+        """Connections that are open here."""
+        return len(self._server.server_state.connections) + len(self._adopting)
+
+    def adopt(self, connection: socket.socket) -> None:
+        """Serve a connection that somebody else has accepted; it is the server's from now on."""
+        task = asyncio.get_running_loop().create_task(self._adopt(connection))
+        self._adopting.add(task)
+        task.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, connection: socket.socket) -> None:
+        try:
+            connection.setblocking(False)
+            await asyncio.get_running_loop().connect_accepted_socket(self._connection, connection)
+        except OSError:
+            # The caller was gone before we had it.
+            connection.close()
+            self._on_closed()
+
+    def _connection(self) -> InferenceProtocol:
+        return _Connection(
+            self._server.config,
+            self._server.server_state,
+            {},
+            surroundings=self._surroundings,
+            on_closed=self._on_closed,
+        )
+
+    async def release(self, take: Callable[[socket.socket], None], grace_s: float) -> None:
+        """Give every connection away, each when its request is answered; at most `grace_s` seconds.
+
+        What is left then is for `stop` to end.
+        """
+        await self._adopted()
+        for connection in self._open_connections():
+            connection.release(take)
+        await self._until_closed(grace_s)
 
     async def stop(self, grace_s: float) -> None:
         """Accept no more, finish what was accepted, close; at most `grace_s` seconds."""
         if self._ticking is None or self._sweeping is None:
             return
-        self._server.should_exit = True
-        self._server.config.timeout_graceful_shutdown = max(1, int(grace_s))
+        if self._listener is not None:
+            self._listener.close()
+        await self._adopted()
+        for connection in self._open_connections():
+            connection.finish_soon()
+        await self._until_closed(grace_s)
+        for connection in self._open_connections():
+            connection.give_up()
         self._sweeping.cancel()
+        self._server.should_exit = True
         await self._ticking
-        await self._server.shutdown(sockets=self._sockets)
-        for connection in list(self._server.server_state.connections):
-            if isinstance(connection, InferenceProtocol):
-                connection.give_up()
+        for task in self._server.server_state.tasks:
+            task.cancel()
         self._surroundings.reader.shutdown(wait=False, cancel_futures=True)
         # What was written to them goes out at the end of the loop's turn.
         await asyncio.sleep(0)
+
+    async def _adopted(self) -> None:
+        if self._adopting:
+            await asyncio.wait(self._adopting)
+
+    async def _until_closed(self, grace_s: float) -> None:
+        # Applications finish after their connection has gone, or without one.
+        state = self._server.server_state
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while state.connections or state.tasks:
+                    await asyncio.sleep(_CLOSING_POLL_S)
+
+    def _open_connections(self) -> list[InferenceProtocol]:
+        connections = self._server.server_state.connections
+        return [each for each in connections if isinstance(each, InferenceProtocol)]
 
     async def _sweep(self) -> None:
         """Close what is silent: one look a second at all connections, not a timer for each."""
@@ -99,27 +194,5 @@ class HttpServer:
         while True:
             await asyncio.sleep(_SWEEP_S)
             now = loop.time()
-            for connection in list(self._server.server_state.connections):
-                if isinstance(connection, InferenceProtocol):
-                    connection.close_if_idle(now, keep_alive_s=KEEP_ALIVE_S, head_s=_HEAD_S)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A bound TCP socket; raises `Unavailable` saying what to do where it cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named: asyncio switches Nagle's algorithm off only for sockets that say TCP,
-    # and with it on, the second of two pipelined answers comes 40 ms late.
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise Unavailable(
-            "address_in_use",
-            f"cannot listen on {host}:{port} ({error.strerror}); "
-            "take another port, or 0 for a free one",
-            field="port",
-        ) from None
-    bound.set_inheritable(False)
-    return bound
+            for connection in self._open_connections():
+                connection.close_if_idle(now, keep_alive_s=KEEP_ALIVE_S, head_s=_HEAD_S)

@@ -1,0 +1,85 @@
+"""Connections handed from one process to another over a Unix socket (SCM_RIGHTS).
+
+One message carries up to `MOST` of them. Whoever sends keeps nothing; what lies unread in the
+receiver's socket can still be read by somebody else, so that a dead receiver loses none.
+"""
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+MOST: Final = 32
+_MARK: Final = b"\x00"
+_RETRY_S: Final = 0.002
+_FLAGS: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+def handover_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected ends; neither blocks, and each can give and take."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    one.setblocking(False)
+    other.setblocking(False)
+    return one, other
+
+
+def give(through: socket.socket, connections: Sequence[socket.socket]) -> bool:
+    """Give connections away, at most `MOST`, and close them here.
+
+    False where the socket has no room or nobody reads it any more: then they are still the
+    caller's.
+    """
+    try:
+        socket.send_fds(through, [_MARK], [each.fileno() for each in connections])
+    except OSError:
+        # No room, too many under way, or the other end is closed: for the caller all the same.
+        return False
+    for each in connections:
+        each.close()
+    return True
+
+
+def take(through: socket.socket, family: int) -> list[socket.socket] | None:
+    """The connections of one message: none when nothing waits; None when the other end has gone."""
+    try:
+        mark, numbers, _, _ = socket.recv_fds(through, len(_MARK), MOST, _FLAGS)
+    except BlockingIOError:
+        return []
+    except OSError:
+        return None
+    if not mark:
+        return None
+    # With everything named that would otherwise be asked of the kernel, three calls a connection.
+    return [
+        socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=number)
+        for number in numbers
+    ]
+
+
+class Outbox:
+    """Connections on their way out, as fast as the other side takes them."""
+
+    def __init__(self, through: socket.socket) -> None:
+        self._through = through
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[socket.socket] = deque()
+        self._sending: asyncio.Task[None] | None = None
+
+    def put(self, connection: socket.socket) -> None:
+        """Send a connection away; it is closed here when it has gone."""
+        self._waiting.append(connection)
+        if self._sending is None or self._sending.done():
+            # Those of one turn of the loop go out together.
+            self._sending = self._loop.create_task(self._send())
+
+    async def emptied(self) -> None:
+        """Until all have gone."""
+        while self._waiting and self._sending is not None:
+            await asyncio.wait({self._sending})
+
+    async def _send(self) -> None:
+        while self._waiting:
+            some = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+            while not give(self._through, some):
+                await asyncio.sleep(_RETRY_S)
