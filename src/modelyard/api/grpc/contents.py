@@ -32,6 +32,7 @@ _FIELDS: Final[dict[Datatype, str]] = {
 }
 _PACKED: Final = frozenset({Datatype.BOOL, Datatype.FP32, Datatype.FP64})
 _LENGTH_DELIMITED: Final = 2
+_ONE_BYTE: Final = 0x80
 
 
 def has_contents(datatype: Datatype) -> bool:
@@ -110,8 +111,15 @@ def write_contents(datatype: Datatype, array: Array, contents: InferTensorConten
     elif array.size:
         payload = array.astype(datatype.dtype, copy=False).tobytes()
         number = InferTensorContents.DESCRIPTOR.fields_by_name[name].number
-        tag = bytes((number << 3 | _LENGTH_DELIMITED,))
-        contents.MergeFromString(tag + _varint(len(payload)) + payload)
+        contents.MergeFromString(length_delimited(number, payload))
+
+
+def length_delimited(number: int, payload: bytes) -> bytes:
+    """One field of a message, number below 16. Source: protobuf encoding, "Message Structure"."""
+    size = len(payload)
+    if size < _ONE_BYTE:
+        return bytes((number << 3 | _LENGTH_DELIMITED, size)) + payload
+    return bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(size) + payload
 
 
 def _varint(value: int) -> bytes:

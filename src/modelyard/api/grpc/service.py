@@ -1,21 +1,23 @@
-"""The protocol's RPCs, each a function from its request to its answer, over one exchange."""
+"""The protocol's RPCs about servers and models, each a function from its request to its answer."""
 
-import asyncio
 import importlib.metadata
-import time
 from typing import Final
 
-import grpc
-
-from modelyard.api.grpc import messages
-from modelyard.api.grpc.infer import InferCodec
 from modelyard.api.grpc.messages import (
-    ModelInferRequest,
-    ModelInferResponse,
+    InferBatchStatistics,
+    InferStatistics,
+    ModelConfig,
+    ModelConfigRequest,
+    ModelConfigResponse,
+    ModelInput,
     ModelMetadataRequest,
     ModelMetadataResponse,
+    ModelOutput,
     ModelReadyRequest,
     ModelReadyResponse,
+    ModelStatistics,
+    ModelStatisticsRequest,
+    ModelStatisticsResponse,
     RepositoryIndexRequest,
     RepositoryIndexResponse,
     RepositoryModelLoadRequest,
@@ -28,54 +30,34 @@ from modelyard.api.grpc.messages import (
     ServerMetadataResponse,
     ServerReadyRequest,
     ServerReadyResponse,
+    StatisticDuration,
 )
-from modelyard.core.call import Call
-from modelyard.core.errors import Denied, NotFound, TimedOut, Unavailable
-from modelyard.core.ports import Exchange, Served
+from modelyard.api.refusals import refuse_change, refuse_load_parameters
+from modelyard.core.datatypes import Datatype
+from modelyard.core.errors import NotFound, Unavailable
+from modelyard.core.ports import Exchange, Operations, ServedStatistics, Spent
 from modelyard.core.signature import TensorSpec
 
-_WAY_NS: Final = 50_000_000
-_EXTENSIONS: Final = ("model_repository",)
+_EXTENSIONS: Final = ("classification", "model_repository", "schedule_policy", "statistics")
+_MAX_BATCH: Final = 2**31 - 1
+"""Of a model that takes batches: a call may have as many rows as fit into a message."""
 
 
 class InferenceService:
     """Answers each RPC, or raises an error of ours; every method runs on the exchange's loop."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        operations: Operations | None = None,
+        *,
+        takes_changes: bool = False,
+    ) -> None:
         self._exchange = exchange
+        self._operations = operations
+        self._takes_changes = takes_changes
 
-    async def model_infer(
-        self, request: ModelInferRequest, context: "grpc.aio.ServicerContext[bytes, bytes]"
-    ) -> ModelInferResponse:
-        """Make the call, bring it to the exchange, and wait until it has ended."""
-        served = self._exchange.find(request.model_name, request.model_version or None)
-        codec = _codec(served)
-        wanted = codec.wanted(request)
-        arrays = codec.read(request)
-        rows = served.signature.check(arrays)
-        deadline_ns = _deadline_ns(request, context)
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def reply(_: Call) -> None:
-            if not ended.done():
-                ended.set_result(None)
-
-        call = Call(served, arrays, rows, reply, deadline_ns)
-        self._exchange.submit(call)
-        try:
-            await ended
-        except asyncio.CancelledError:
-            # gRPC cancels the handler alike when the caller goes away and when its time is up.
-            if _is_out_of_time(call):
-                call.fail(TimedOut("deadline", "the call's deadline passed before its answer"))
-            else:
-                call.cancel()
-            raise
-        if call.error is not None:
-            raise call.error
-        return codec.write(wanted, call.outputs or {})
-
-    async def model_ready(self, request: ModelReadyRequest, _: object) -> ModelReadyResponse:
+    def model_ready(self, request: ModelReadyRequest) -> ModelReadyResponse:
         """Whether a model answers; one that is not here does not."""
         try:
             self._exchange.find(request.name, request.version or None)
@@ -83,9 +65,7 @@ class InferenceService:
             return ModelReadyResponse(ready=False)
         return ModelReadyResponse(ready=True)
 
-    async def model_metadata(
-        self, request: ModelMetadataRequest, _: object
-    ) -> ModelMetadataResponse:
+    def model_metadata(self, request: ModelMetadataRequest) -> ModelMetadataResponse:
         """What a model takes and gives."""
         served = self._exchange.find(request.name, request.version or None)
         versions = {
@@ -101,15 +81,15 @@ class InferenceService:
             outputs=[_metadata(spec) for spec in served.signature.outputs],
         )
 
-    async def server_live(self, _: ServerLiveRequest, __: object) -> ServerLiveResponse:
+    def server_live(self, _: ServerLiveRequest) -> ServerLiveResponse:
         """Whether the process answers: it just did."""
         return ServerLiveResponse(live=True)
 
-    async def server_ready(self, _: ServerReadyRequest, __: object) -> ServerReadyResponse:
+    def server_ready(self, _: ServerReadyRequest) -> ServerReadyResponse:
         """Whether this node serves what the registry asks of it."""
         return ServerReadyResponse(ready=self._exchange.is_ready())
 
-    async def server_metadata(self, _: ServerMetadataRequest, __: object) -> ServerMetadataResponse:
+    def server_metadata(self, _: ServerMetadataRequest) -> ServerMetadataResponse:
         """Name and version of the server."""
         return ServerMetadataResponse(
             name="modelyard",
@@ -117,9 +97,7 @@ class InferenceService:
             extensions=_EXTENSIONS,
         )
 
-    async def repository_index(
-        self, request: RepositoryIndexRequest, _: object
-    ) -> RepositoryIndexResponse:
+    def repository_index(self, request: RepositoryIndexRequest) -> RepositoryIndexResponse:
         """Every version that is routed here."""
         return RepositoryIndexResponse(
             models=[
@@ -134,24 +112,61 @@ class InferenceService:
             ]
         )
 
+    def model_config(self, request: ModelConfigRequest) -> ModelConfigResponse:
+        """What Triton's clients ask of a model before they call it."""
+        served = self._exchange.find(request.name, request.version or None)
+        signature = served.signature
+        first_axis = 1 if signature.batched else 0
+        return ModelConfigResponse(
+            config=ModelConfig(
+                name=served.model,
+                platform=served.platform,
+                max_batch_size=_MAX_BATCH if signature.batched else 0,
+                input=[
+                    ModelInput(
+                        name=spec.name,
+                        data_type=_data_type(spec),
+                        dims=spec.shape[first_axis:],
+                    )
+                    for spec in signature.inputs
+                ],
+                output=[
+                    ModelOutput(
+                        name=spec.name,
+                        data_type=_data_type(spec),
+                        dims=spec.shape[first_axis:],
+                    )
+                    for spec in signature.outputs
+                ],
+            )
+        )
+
+    async def model_statistics(self, request: ModelStatisticsRequest) -> ModelStatisticsResponse:
+        """What versions have done since they were loaded, over every worker of the node."""
+        if self._operations is None:
+            raise Unavailable("no_statistics", "this server keeps no statistics of its models")
+        found = await self._operations.statistics(request.name or None, request.version or None)
+        return ModelStatisticsResponse(model_stats=[_statistics(each) for each in found])
+
     async def repository_model_load(
-        self, request: RepositoryModelLoadRequest, _: object
+        self, request: RepositoryModelLoadRequest
     ) -> RepositoryModelLoadResponse:
-        """Refused: a route is changed in the registry."""
-        raise _routes_are_deployed(request.model_name)
+        """Deploy a model's newest version, where callers may."""
+        refuse_load_parameters(request.parameters)
+        await self._changing(request.model_name).load(request.model_name)
+        return RepositoryModelLoadResponse()
 
     async def repository_model_unload(
-        self, request: RepositoryModelUnloadRequest, _: object
+        self, request: RepositoryModelUnloadRequest
     ) -> RepositoryModelUnloadResponse:
-        """Refused: a route is changed in the registry."""
-        raise _routes_are_deployed(request.model_name)
+        """Take a model's route away, where callers may."""
+        await self._changing(request.model_name).unload(request.model_name)
+        return RepositoryModelUnloadResponse()
 
-
-def _codec(served: Served) -> InferCodec:
-    codec: InferCodec | None = served.cache.get(messages.SERVICE)
-    if codec is None:
-        codec = served.cache[messages.SERVICE] = InferCodec(served)
-    return codec
+    def _changing(self, model: str) -> Operations:
+        if self._operations is None or not self._takes_changes:
+            raise refuse_change(model)
+        return self._operations
 
 
 def _metadata(spec: TensorSpec) -> ModelMetadataResponse.TensorMetadata:
@@ -160,30 +175,30 @@ def _metadata(spec: TensorSpec) -> ModelMetadataResponse.TensorMetadata:
     )
 
 
-def _deadline_ns(
-    request: ModelInferRequest, context: "grpc.aio.ServicerContext[bytes, bytes]"
-) -> int | None:
-    """The earlier of gRPC's deadline and Triton's `timeout` parameter, in microseconds."""
-    left_s: float | None = context.time_remaining()
-    if "timeout" in request.parameters:
-        timeout_us = request.parameters["timeout"].int64_param
-        if timeout_us > 0:
-            left_s = min(timeout_us / 1e6, float("inf") if left_s is None else left_s)
-    return None if left_s is None else time.monotonic_ns() + int(left_s * 1e9)
+def _data_type(spec: TensorSpec) -> str:
+    return "TYPE_STRING" if spec.datatype is Datatype.BYTES else f"TYPE_{spec.datatype}"
 
 
-def _is_out_of_time(call: Call) -> bool:
-    # The caller resets the stream at its own deadline, which lies before ours: by the request's
-    # way here, and by up to a hundredth because gRPC rounds timeouts up on the wire.
-    if call.deadline_ns is None:
-        return False
-    allowed_ns = call.deadline_ns - call.started_ns
-    return time.monotonic_ns() >= call.deadline_ns - allowed_ns // 50 - _WAY_NS
-
-
-def _routes_are_deployed(model: str) -> Denied:
-    return Denied(
-        "routes_are_deployed",
-        f"what is served is changed in the registry: run 'modelyard deploy {model or 'MODEL'}'",
-        field="model_name",
+def _statistics(found: ServedStatistics) -> ModelStatistics:
+    return ModelStatistics(
+        name=found.model,
+        version=str(found.version),
+        last_inference=found.last_ms,
+        inference_count=found.rows,
+        execution_count=found.compute.count,
+        inference_stats=InferStatistics(
+            success=_duration(found.success),
+            fail=_duration(found.fail),
+            queue=_duration(found.queue),
+            compute_infer=_duration(found.compute),
+            cache_hit=_duration(found.cache_hit),
+        ),
+        batch_stats=[
+            InferBatchStatistics(batch_size=rows, compute_infer=_duration(spent))
+            for rows, spent in sorted(found.batches.items())
+        ],
     )
+
+
+def _duration(spent: Spent) -> StatisticDuration:
+    return StatisticDuration(count=spent.count, ns=spent.ns)

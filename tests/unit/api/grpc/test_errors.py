@@ -3,14 +3,20 @@
 import grpc
 import pytest
 
-from modelyard.api.grpc.errors import STATUSES, details, trailers
+from modelyard.api.grpc.errors import STATUSES, Status, details, trailers
 from modelyard.core.errors import Exhausted, Invalid, Kind
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_has_a_status(kind: Kind) -> None:
     """No error of ours is without a status, and none counts as success."""
-    assert STATUSES[kind] not in (grpc.StatusCode.OK, grpc.StatusCode.UNKNOWN)
+    assert STATUSES[kind] is not Status.OK
+
+
+@pytest.mark.parametrize("status", Status)
+def test_statuses_are_grpcs(status: Status) -> None:
+    """Every status has the number that gRPC gives its name."""
+    assert grpc.StatusCode[status.name].value[0] == status
 
 
 def test_statuses_tell_kinds_apart() -> None:
@@ -19,20 +25,22 @@ def test_statuses_tell_kinds_apart() -> None:
 
 
 def test_trailers_are_ascii() -> None:
-    """A field of any script fits into metadata, which holds only ASCII."""
-    assert trailers(Invalid("bad", "no", field="größe\n")) == (
-        ("modelyard-kind", "invalid"),
-        ("modelyard-code", "bad"),
-        ("modelyard-field", "gr%C3%B6%C3%9Fe%0A"),
+    """Message and field of any script fit into header fields, which hold only ASCII."""
+    assert trailers(Invalid("bad", "größe\n100%", field="größe\n")) == (
+        (b"grpc-status", b"3"),
+        (b"grpc-message", b"gr%C3%B6%C3%9Fe%0A100%25"),
+        (b"modelyard-kind", b"invalid"),
+        (b"modelyard-code", b"bad"),
+        (b"modelyard-field", b"gr%C3%B6%C3%9Fe%0A"),
     )
 
 
-def test_trailers_without_a_field() -> None:
-    """An error of no field has no such trailer."""
-    assert trailers(Exhausted("full", "later")) == (
-        ("modelyard-kind", "exhausted"),
-        ("modelyard-code", "full"),
-    )
+def test_trailers_say_when_to_try_again() -> None:
+    """Whole seconds for people, and milliseconds for clients with a retry policy of gRPC's."""
+    said = dict(trailers(Exhausted("full", "later", retry_after_s=0.25)))
+    assert said[b"retry-after"] == b"1"
+    assert said[b"grpc-retry-pushback-ms"] == b"250"
+    assert b"modelyard-field" not in said
 
 
 def test_details_are_bounded() -> None:

@@ -414,34 +414,55 @@ def test_an_address_of_another_machine_is_refused(running: Running) -> None:
 
 
 def test_stop_waits_for_calls_that_run(running: Running) -> None:
-    """A stopping server takes no new call and lets those in flight end."""
+    """A stopping server answers what runs and what was on its way, then takes no connection."""
     exchange = NumpyExchange(dict(running.exchange.models), {"held": []})
 
-    async def scene() -> tuple[list[float], grpc.StatusCode]:
+    async def scene() -> tuple[list[float], list[float], grpc.StatusCode]:
         server = GrpcServer(exchange, host="127.0.0.1", port=0, max_message_bytes=MAX_MESSAGE_BYTES)
         address = f"127.0.0.1:{await server.start()}"
         async with grpc.aio.insecure_channel(address) as channel:
             infer = _method(channel, "ModelInfer")
             rpc = infer(_raw("held", x=np.array([7], np.float32)))
             await asyncio.to_thread(exchange.arrived.acquire)
+            on_its_way = infer(_raw("constant"))
             stopping = asyncio.create_task(server.stop(10))
-            await asyncio.sleep(0)
-            late = grpc.StatusCode.OK
-            try:
-                async with grpc.aio.insecure_channel(address) as second:
-                    await _method(second, "ModelInfer")(_raw("held"), timeout=5)
-            except grpc.aio.AioRpcError as error:
-                late = error.code()
+            racing = _read_raw(await on_its_way).tolist()
+            assert not stopping.done()
             call = exchange.held["held"].pop()
             call.answer({"y": call.inputs["x"]})
             answer = _read_raw(await rpc).tolist()
             await stopping
             await server.stop(0)
-            return answer, late
+        late = grpc.StatusCode.OK
+        try:
+            async with grpc.aio.insecure_channel(address) as second:
+                await _method(second, "ModelInfer")(_raw("constant"), timeout=5)
+        except grpc.aio.AioRpcError as error:
+            late = error.code()
+        return answer, racing, late
 
-    answer, late = running.run(scene())
+    answer, racing, late = running.run(scene())
     assert answer == [7.0]
+    assert racing == [1.0]
     assert late is grpc.StatusCode.UNAVAILABLE
+
+
+def test_stop_cuts_off_what_does_not_end(running: Running) -> None:
+    """Past its grace a call that never ends is cancelled, and its caller told."""
+    exchange = NumpyExchange(dict(running.exchange.models), {"held": []})
+
+    async def scene() -> tuple[Outcome | None, grpc.StatusCode]:
+        server = GrpcServer(exchange, host="127.0.0.1", port=0, max_message_bytes=MAX_MESSAGE_BYTES)
+        address = f"127.0.0.1:{await server.start()}"
+        async with grpc.aio.insecure_channel(address) as channel:
+            rpc = _method(channel, "ModelInfer")(_raw("held", x=np.array([7], np.float32)))
+            await asyncio.to_thread(exchange.arrived.acquire)
+            await server.stop(0.1)
+            return exchange.held["held"].pop().outcome, await rpc.code()
+
+    outcome, code = running.run(scene())
+    assert outcome is Outcome.CANCELLED
+    assert code is grpc.StatusCode.UNAVAILABLE
 
 
 def test_the_repository_lists_every_version(channel: grpc.Channel) -> None:

@@ -1,0 +1,87 @@
+"""RPCs of one message each way: most of them a function from the one to the other."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from modelyard.api.grpc.rpc import Rpc, Stream, as_ours
+from modelyard.core.errors import Invalid
+
+_M = TypeVar("_M", bound=Message)
+
+
+def parse(request: type[_M], message: bytes) -> _M:
+    """A message's bytes as a message; raises `Invalid` where they are none."""
+    try:
+        return request.FromString(message)
+    except DecodeError:
+        raise Invalid(
+            "bad_message", f"the message is not a {request.DESCRIPTOR.full_name}"
+        ) from None
+
+
+class Unary(Rpc):
+    """An RPC that is asked once. A method overrides `answer`."""
+
+    __slots__ = ("_message",)
+
+    def __init__(self, stream: Stream, stream_id: int, metadata: Mapping[bytes, bytes]) -> None:
+        super().__init__(stream, stream_id, metadata)
+        self._message: bytes | None = None
+
+    def receive(self, message: bytes) -> None:
+        """Keep the message until it is certain that it is the only one."""
+        if self._message is not None:
+            raise Invalid("bad_message", "this method takes one message; more were sent")
+        self._message = message
+
+    def finish_reading(self) -> None:
+        """Answer."""
+        message, self._message = self._message, None
+        if message is None:
+            raise Invalid("bad_message", "this method takes one message; none was sent")
+        self.answer(message)
+
+    def answer(self, message: bytes) -> None:
+        """Reply to the message, now or later."""
+        raise NotImplementedError
+
+
+class Function(Unary):
+    """An RPC whose answer is a function of its request, awaited where it waits."""
+
+    __slots__ = ("_answer", "_request", "_task")
+
+    def __init__(
+        self,
+        request: type[Message],
+        answer: Callable[..., Message | Awaitable[Message]],
+        stream: Stream,
+        stream_id: int,
+        metadata: Mapping[bytes, bytes],
+    ) -> None:
+        super().__init__(stream, stream_id, metadata)
+        self._request = request
+        self._answer = answer
+        self._task: asyncio.Task[None] | None = None
+
+    def answer(self, message: bytes) -> None:
+        """Call the function."""
+        answer = self._answer(parse(self._request, message))
+        if isinstance(answer, Message):
+            self.reply(answer.SerializeToString())
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._await(answer))
+
+    async def _await(self, answer: Awaitable[Message]) -> None:
+        try:
+            self.reply((await answer).SerializeToString())
+        except Exception as error:  # noqa: BLE001 - the caller must hear of every failure
+            self.fail(as_ours(error))
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        if self._task is not None:
+            self._task.cancel()
