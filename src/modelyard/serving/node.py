@@ -12,6 +12,7 @@ from modelyard.core.errors import ModelyardError
 from modelyard.core.route import Options, Route
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.exchange import LocalExchange
+from modelyard.serving.rollout import Pilot, RolloutStore
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Node:
         exchange: LocalExchange,
         *,
         poll_s: float,
+        rollouts: RolloutStore | None = None,
     ) -> None:
         self._source = source
         self._open_endpoint = open_endpoint
@@ -79,8 +81,9 @@ class Node:
         self._retry_s: dict[_Wanted, float] = {}
         self._first: set[_Wanted] | None = None
         self._synced = asyncio.Event()
-        self._watches = False
+        self._threads = 0
         self._idle = asyncio.Event()
+        self._pilot = Pilot(rollouts, exchange) if rollouts is not None else None
 
     async def start(self) -> None:
         """Follow the routes once, then keep following them until `stop`.
@@ -88,7 +91,10 @@ class Node:
         Returns when everything that was routed is loaded, has failed, or takes too long.
         """
         self._loop = asyncio.get_running_loop()
-        self._watches = True
+        self._threads += 1
+        if self._pilot is not None:
+            self._threads += 1
+            self._pilot.start(self._loop, lambda: self._post(self._count_thread))
         threading.Thread(target=self._watch, name="modelyard node", daemon=True).start()
         await self._synced.wait()
 
@@ -99,11 +105,13 @@ class Node:
         """
         self._stop.set()
         self._pending.clear()
+        if self._pilot is not None:
+            self._pilot.stop()
         self._check_idle()
         try:
             await asyncio.wait_for(self._idle.wait(), grace_s)
         except TimeoutError:
-            _log.warning("a version is still being loaded; stopping without it")
+            _log.warning("the node is still loading or writing; stopping without it")
 
     def _watch(self) -> None:
         """Look at the registry again and again, in a thread of its own."""
@@ -123,7 +131,7 @@ class Node:
                 if seen is None:
                     self._post(self._follow, ())
             self._stop.wait(self._poll_s)
-        self._post(self._stop_watching)
+        self._post(self._count_thread)
 
     def _post(self, act: Callable[..., object], *arguments: object) -> None:
         """Do something on the loop's thread, unless the loop is closed: then nobody is left."""
@@ -134,18 +142,20 @@ class Node:
             if not self._loop.is_closed():
                 raise
 
-    def _stop_watching(self) -> None:
-        self._watches = False
+    def _count_thread(self) -> None:
+        self._threads -= 1
         self._check_idle()
 
     def _check_idle(self) -> None:
-        if not self._watches and not self._loading:
+        if not self._threads and not self._loading:
             self._idle.set()
 
     def _follow(self, routes: Sequence[Route]) -> None:
         if self._stop.is_set():
             return
         self._exchange.follow(routes)
+        if self._pilot is not None:
+            self._pilot.wake()
         self._wanted = {
             _Wanted(route.model, version, route.options): None
             for route in routes

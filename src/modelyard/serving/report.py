@@ -22,7 +22,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of one endpoint, or of the same version's endpoints in several processes.
 
     `ok` and `otherwise` (by outcome) count admitted calls with their time from first to last byte
-    of work, `refusals` by error code those that were not let in. `queue` counts calls that waited
+    of work, `faults` those of the latter that were no fault of their callers, `refusals` by error
+    code those that were not let in. `queue` counts calls that waited
     for a batch, `compute` batches, `batches` those by their rows, `cache_hit` the calls that the
     response cache answered; `latency` is calls by bucket, of which number `i` ends at
     `bucket_end_ns(i)`. `last_ms` is when a batch was last run, in milliseconds since 1970.
@@ -32,6 +33,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     last_ms: int = 0
     ok: Tally = (0, 0)
     otherwise: dict[str, Tally] = {}
+    faults: int = 0
     refusals: dict[str, int] = {}
     queue: Tally = (0, 0)
     compute: Tally = (0, 0)
@@ -56,6 +58,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             last_ms=self.last_ms,
             ok=_less(self.ok, before.ok),
             otherwise=_each_less(self.otherwise, before.otherwise),
+            faults=self.faults - before.faults,
             refusals={
                 code: more
                 for code, count in self.refusals.items()
@@ -124,6 +127,7 @@ def merge(reports: Iterable[Report]) -> Report:
         last_ms=max((each.last_ms for each in every), default=0),
         ok=_total(each.ok for each in every),
         otherwise=_each_total(each.otherwise for each in every),
+        faults=sum(each.faults for each in every),
         refusals=_sums(each.refusals for each in every),
         queue=_total(each.queue for each in every),
         compute=_total(each.compute for each in every),

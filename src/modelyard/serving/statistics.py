@@ -7,9 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.core.call import Call, Outcome
+from modelyard.core.errors import Kind
 from modelyard.serving.report import BUCKETS_A_DOUBLING, FLOOR_NS, Report
 
 _OK: Final = Outcome.OK
+_FAULTS: Final = (Kind.INTERNAL, Kind.UNAVAILABLE, Kind.TIMEOUT)
 _FOLD: Final = 1024
 """After so many calls their times are folded into the histogram, all in one numpy operation."""
 _BUCKETS: Final = 40 * BUCKETS_A_DOUBLING
@@ -25,6 +27,7 @@ class Statistics:
         self._rows = 0
         self._ok = [0, 0]
         self._otherwise: dict[Outcome, list[int]] = {}
+        self._faults = 0
         self._refusals: dict[str, int] = {}
         self._queue = [0, 0]
         self._cache_hit = [0, 0]
@@ -79,6 +82,7 @@ class Statistics:
             otherwise={
                 str(outcome): (count, ns) for outcome, (count, ns) in self._otherwise.items()
             },
+            faults=self._faults,
             refusals=dict(self._refusals),
             queue=(self._queue[0], self._queue[1]),
             compute=(
@@ -100,6 +104,8 @@ class Statistics:
         if outcome is None:
             return
         _add(self._otherwise.setdefault(outcome, [0, 0]), 1, took_ns)
+        if call.error is not None and call.error.kind in _FAULTS:
+            self._faults += 1
         if outcome is not Outcome.CANCELLED:
             self._place([took_ns])
 
