@@ -55,6 +55,8 @@ def endpoint_of(
     gate: OpenGate | None = None,
     limits: Limits = LIMITS,
     sample: Arrays | None = None,
+    timeout_ms: float | None = None,
+    cache_bytes: int | None = None,
 ) -> Endpoint:
     """An endpoint over a runtime. `cost_us` a row decides between in line and lane."""
     cost = BatchCost()
@@ -70,7 +72,14 @@ def endpoint_of(
     )
     statistics = Statistics()
     backend = Scheduler(f"{model}:{version}", runtime, cost, limits, statistics)
-    return Endpoint(identity, backend, gate or OpenGate(), statistics)
+    return Endpoint(
+        identity,
+        backend,
+        gate or OpenGate(),
+        statistics,
+        timeout_ms=timeout_ms,
+        cache_bytes=cache_bytes,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.serving.cost import BatchCost
+from modelyard.serving.cost import BatchCost, BatchSizes, QuickestRun
 
 
 @given(fixed=st.floats(0, 1000), slope=st.floats(0.01, 100))
@@ -66,3 +68,69 @@ def test_one_batch_that_blocks_is_enough() -> None:
         cost.observe(1, 10)
     cost.observe(1, 1_000_000)
     assert cost.rows_within(300) == 0
+
+
+def settled_rows(row_us: Callable[[int], float], budget_us: float = 50_000.0) -> int:
+    """The size that measuring leads to, where a batch of n takes `n * row_us(n)`."""
+    sizes = BatchSizes()
+    for _ in range(40):
+        rows = sizes.best_rows(budget_us)
+        sizes.observe(rows, rows * row_us(rows))
+    return sizes.best_rows(budget_us)
+
+
+def test_a_model_that_gains_nothing_runs_one_row_at_a_time() -> None:
+    """An encoder whose rows cost the same in any batch is not made to wait for company."""
+    assert settled_rows(lambda rows: 15_000.0) == 1
+
+
+def test_a_model_that_gains_runs_large_batches() -> None:
+    """Where a batch has a large fixed cost, the size grows until a row costs the least."""
+    assert settled_rows(lambda rows: 100.0 + 6_000.0 / rows) >= 64
+
+
+def test_a_model_that_loses_in_large_batches_stays_small() -> None:
+    """Past the size that fits its caches a row costs more again: the best size lies before."""
+    assert settled_rows(lambda rows: 50.0 + 400.0 / rows + 8.0 * rows) == 8
+
+
+def test_no_batch_is_longer_than_the_budget() -> None:
+    """However much a large batch would bring, nobody waits for it longer than that."""
+    rows = settled_rows(lambda rows: 1_000.0 + 20_000.0 / rows)
+    assert rows * (1_000.0 + 20_000.0 / rows) <= 50_000.0
+    assert rows >= 16
+
+
+def test_a_model_over_the_budget_may_still_double_what_one_row_takes() -> None:
+    """A slow model with a fixed cost is not condemned to single rows."""
+    assert settled_rows(lambda rows: 1_000.0 + 100_000.0 / rows) >= 64
+
+
+def test_the_size_is_found_anew_when_the_model_changes() -> None:
+    """A size that pays no more is given up, and one that pays again is found again."""
+    sizes = BatchSizes()
+
+    def run(row_us: Callable[[int], float], batches: int) -> int:
+        for _ in range(batches):
+            rows = sizes.best_rows(50_000.0)
+            sizes.observe(rows, rows * row_us(rows))
+        return sizes.best_rows(50_000.0)
+
+    assert run(lambda rows: 10.0 + 1_000.0 / rows, 50) >= 32
+    assert run(lambda rows: 2_000.0, 100) == 1
+    assert run(lambda rows: 10.0 + 1_000.0 / rows, 2_000) >= 32
+
+
+def test_a_wrong_quickest_run_does_not_keep_itself_alive() -> None:
+    """Each call turned away for it lowers it: calls that could be answered are soon run again."""
+    quickest = QuickestRun()
+    quickest.observe(5_000_000_000)
+    turned_away = 0
+    while quickest.ns > 1_000_000:
+        quickest.doubt()
+        turned_away += 1
+    assert turned_away < 80
+    for _ in range(20):
+        quickest.observe(1_000_000)
+    quickest.observe(5_000_000_000)
+    assert quickest.ns < 2_000_000
