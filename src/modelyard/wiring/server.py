@@ -17,7 +17,8 @@ from modelyard.wiring.model_process import local_places
 from modelyard.wiring.registry import open_registry
 
 if TYPE_CHECKING:
-    from modelyard.serving.places import Places
+    from modelyard.serving.operations import Siblings
+    from modelyard.serving.places import LocalPlaces, Places
     from modelyard.serving.supervision.overview import WorkerReport
 
 _T = TypeVar("_T")
@@ -30,7 +31,8 @@ class Server:
 
     Alone, it binds the configured ports. As one of several workers (`is_worker`) it shares the gRPC
     port, and is given its HTTP connections: `adopt`; `on_closed` hears of each that ends here.
-    `places` finds room for models that run apart, for all of so many `workers`.
+    `places` finds room for models that run apart, for all of so many `workers`; `siblings` are
+    those workers.
     """
 
     def __init__(
@@ -42,28 +44,34 @@ class Server:
         on_closed: Callable[[], None] = lambda: None,
         places: "Places | None" = None,
         workers: int = 1,
+        siblings: "Siblings | None" = None,
     ) -> None:
         from modelyard.api.grpc.server import GrpcServer
         from modelyard.api.http.server import HttpServer
         from modelyard.gateway.open_gate import OpenGate
         from modelyard.serving.exchange import LocalExchange
         from modelyard.serving.node import Node
+        from modelyard.serving.operations import NodeOperations, OnlyChild
 
         self._config = config
         self._gate = OpenGate()
         self.exchange = LocalExchange()
-        # Owned: the processes of models that run apart, unless a supervisor owns them.
-        self._places = local_places(config) if places is None else None
-        opener = endpoint_opener(
-            config, registry, self._gate, places or self._places, workers=workers
+        # Ours: the processes of models that run apart, unless a supervisor owns them.
+        self._places: LocalPlaces | None = None
+        if places is None:
+            places = self._places = local_places(config)
+        opener = endpoint_opener(config, registry, self._gate, places, workers=workers)
+        self.node = Node(
+            registry, opener, self.exchange, poll_s=config.poll_s, rollouts=registry.rollouts
         )
-        self.node = Node(registry, opener, self.exchange, poll_s=config.poll_s)
+        operations = NodeOperations(registry, siblings or OnlyChild(self.exchange))
         self.http = HttpServer(
             self.exchange,
             host=config.host,
             port=None if is_worker else config.port,
             max_body_bytes=config.max_body_bytes,
             version=__version__,
+            operations=operations,
             on_closed=on_closed,
         )
         self._grpc = GrpcServer(
@@ -72,6 +80,7 @@ class Server:
             port=config.grpc_port,
             max_message_bytes=config.max_body_bytes,
             reuse_port=is_worker,
+            operations=operations,
         )
 
     async def start(self, on_listening: Callable[[], None] = lambda: None) -> Addresses:

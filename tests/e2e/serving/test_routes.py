@@ -10,6 +10,7 @@ import tritonclient.grpc as triton_grpc
 from sklearn.linear_model import LinearRegression
 
 from modelyard.core.names import Reference
+from modelyard.core.rollout import Plan, Rollout, parse_guards, parse_steps
 from tests.e2e.serving.conftest import Place
 
 SAMPLE = np.arange(20, dtype=float).reshape(10, 2)
@@ -127,3 +128,61 @@ def test_a_canary_that_cannot_be_loaded_leaves_all_calls_to_the_stable_version(
     assert model.seen(40) == {1: 40}
     place.yard.rollback(model.name)
     model.until(lambda seen: seen == {1: 20})
+
+
+def test_a_roll_out_moves_by_itself_while_its_guards_hold(place: Place) -> None:
+    """Step by step all calls go to the candidate, and each move is recorded with its numbers."""
+    model = Model(place, next(_names))
+    plan = Plan(
+        steps=parse_steps("20%,50%,100%"),
+        every_s=1.0,
+        guards=parse_guards("error_rate<=0.1%, error_rate<=2x, p99<=10s"),
+        least_calls=20,
+    )
+    started = place.yard.roll_out(model.version(2), plan, reason="the new one")
+    assert (started.state, started.step, started.percent) == ("running", 0, 20.0)
+    rollout = watch(place, model)
+    assert rollout.state == "done"
+    assert [(move.verdict, move.percent) for move in rollout.moves] == [
+        ("begun", 20.0),
+        ("moved", 50.0),
+        ("done", 100.0),
+    ]
+    for move in rollout.moves[1:]:
+        assert [reading.verdict for reading in move.readings] == ["held"] * 3
+        assert all(reading.calls >= 20 for reading in move.readings)
+    model.until(lambda seen: seen == {2: 20})
+    place.yard.rollback(model.name)
+    model.until(lambda seen: seen == {1: 20})
+
+
+def test_a_roll_out_rolls_back_by_itself_when_a_guard_breaks(place: Place) -> None:
+    """A candidate that answers something else is compared with the stable version on its own
+    calls, and is gone before its step was over; the audit says who did it and why."""
+    model = Model(place, next(_names))
+    plan = Plan(
+        steps=parse_steps("30%,100%"),
+        every_s=600.0,
+        guards=parse_guards("agreement>=99%"),
+        least_calls=20,
+    )
+    place.yard.roll_out(model.version(2), plan)
+    rollout = watch(place, model)
+    assert rollout.state == "rolled_back"
+    assert "agreement>=99%" in rollout.reason
+    [reading] = rollout.moves[-1].readings
+    assert (reading.verdict, reading.value) == ("broken", 0.0)
+    assert reading.calls >= 20
+    model.until(lambda seen: seen == {1: 20})
+    newest = place.yard.registry.audit(model=model.name)[0]
+    assert (newest.actor, newest.action, newest.number) == ("rollout", "rollback", 1)
+    assert newest.reason == rollout.reason
+
+
+def watch(place: Place, model: Model) -> Rollout:
+    """Call until the newest roll-out has ended."""
+    while True:
+        model.seen(10)
+        rollout = place.yard.registry.rollouts.of(model.name)[-1]
+        if rollout.state != "running":
+            return rollout
