@@ -8,12 +8,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import encoder_http, forest_http, grpc_calls, limits, net_http
-from benchmarks.load import LoadFailed, require_wrk
-from benchmarks.peer import NotPrepared, WrongAnswer
-from benchmarks.processes import ServerDied
+from benchmarks import (
+    encoder_http,
+    forest_http,
+    grpc_calls,
+    limits,
+    many_connections,
+    many_models,
+    net_http,
+    workers,
+)
+from benchmarks.comparison import FAILURES
+from benchmarks.load import require_wrk
+from benchmarks.peers.limits import ECHOES
+from benchmarks.processes import allow_many_files
 from benchmarks.results import FOLDER, Report, save_report
 from benchmarks.run import QUICK, Say, Settings
+from benchmarks.servers import everybody
 from benchmarks.table import print_report
 
 BENCHMARKS: Mapping[str, Callable[[Settings, Say], Report]] = {
@@ -22,8 +33,13 @@ BENCHMARKS: Mapping[str, Callable[[Settings, Say], Report]] = {
     encoder_http.NAME: encoder_http.run,
     grpc_calls.NAME: grpc_calls.run,
     limits.NAME: limits.run,
+    workers.NAME: workers.run,
+    many_models.NAME: many_models.run,
+    many_connections.NAME: many_connections.run,
 }
 
+_QUICK = (forest_http.NAME, grpc_calls.NAME, limits.NAME)
+"""What a quick look runs where nothing is named: the forest, and what bounds it."""
 _WIDTH = 132
 """Columns where no terminal says how many it has."""
 
@@ -34,8 +50,9 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     try:
         require_wrk()
-        reports = [_run(name, options, console) for name in options.names or BENCHMARKS]
-    except (LoadFailed, NotPrepared, ServerDied, WrongAnswer, LookupError) as error:
+        allow_many_files()
+        reports = [_run(name, options, console) for name in options.names]
+    except FAILURES as error:
         console.print(f"[red]failed[/red]: {error}", highlight=False)
         return 1
     except KeyboardInterrupt:
@@ -58,7 +75,8 @@ def _run(name: str, options: argparse.Namespace, console: Console) -> Report:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
-    parser.add_argument("--quick", action="store_true", help="one round of a second a point")
+    quick = "one round of a second a point, and of the peers only the FastAPI services"
+    parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of every point")
     parser.add_argument("--seconds", type=int, metavar="S", help="seconds a point")
     parser.add_argument("--connections", type=int, nargs="+", metavar="C")
@@ -69,6 +87,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    known = {peer.name for peer in everybody()} | ECHOES
+    strangers = [name for name in options.servers or () if name not in known]
+    if strangers:
+        known_names = ", ".join(sorted(known))
+        parser.error(f"no server {', '.join(strangers)}; there are {known_names}")
+    if not options.names:
+        options.names = list(_QUICK if options.quick else BENCHMARKS)
     # A quick look must not overwrite what a whole run found out.
     if options.results is None and not (options.dry or options.quick):
         options.results = FOLDER

@@ -16,17 +16,28 @@ QUESTION = (
     "request, and how long does the slowest wait?"
 )
 _ALONE = "onnxruntime"
-_LANES = {"1 lane of 1 thread": (1, 1), "1 lane of 2 threads": (1, 2), "2 lanes of 1 thread": (2, 1)}
+_LANES = {
+    "1 lane of 1 thread": (1, 1),
+    "1 lane of 2 threads": (1, 2),
+    "2 lanes of 1 thread": (2, 1),
+}
 _OURS = ("modelyard", "v2 json")
 _BEST = [(_ALONE, form) for form in _LANES]
 GOALS = (
     *(
-        Goal(f"encoder, {count} connections: requests/s over onnxruntime's alone", _OURS, _BEST,
-             count, "per_second", at_least=0.95)
+        Goal(
+            f"encoder, {count} connections: requests/s over onnxruntime's alone",
+            _OURS,
+            _BEST,
+            count,
+            "per_second",
+            at_least=0.95,
+        )
         for count in (1, 8, 64)
     ),
-    Goal("encoder, 64 connections: p99 over the ideal queue's", _OURS, _BEST,
-         64, "p99", at_most=1.3),
+    Goal(
+        "encoder, 64 connections: p99 over the ideal queue's", _OURS, _BEST, 64, "p99", at_most=1.3
+    ),
 )
 # An in-line service computes on its event loop and a loop that computes answers nobody: the bare
 # class and mosec's batches are for small models.

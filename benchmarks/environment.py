@@ -49,8 +49,10 @@ class Environment:
         if mark.exists() and mark.read_text("ascii") == digest:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
-        _run(sys.executable, "-m", "venv", str(self.folder))
-        _run(self.python, "-m", "pip", "install", "--quiet", "--requirement", str(wanted))
+        # This environment's pip installs into the other: one without its own is made at once.
+        _run(sys.executable, "-m", "venv", "--without-pip", str(self.folder))
+        pip = [sys.executable, "-m", "pip", "--python", self.python]
+        _run(*pip, "install", "--quiet", "--requirement", str(wanted))
         mark.write_text(digest, "ascii")
 
     def version(self, package: str) -> str:

@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
-from modelyard.api.grpc.messages import SERVICE, ModelInferRequest, ModelInferResponse
 
 from benchmarks.model import Model, Tensors
 from benchmarks.peer import Form
+from modelyard.api.grpc.messages import SERVICE, ModelInferRequest, ModelInferResponse
 
 JSON: Final = {"Content-Type": "application/json"}
 _BYTES: Final = {"Content-Type": "application/octet-stream"}
@@ -161,7 +161,9 @@ def _arrays(response: ModelInferResponse) -> Iterator[tuple[str, np.ndarray[Any,
             array = np.frombuffer(data, _DTYPES[output.datatype])
         else:
             contents = output.contents
-            values = contents.int64_contents if output.datatype == "INT64" else contents.fp32_contents
+            values = (
+                contents.int64_contents if output.datatype == "INT64" else contents.fp32_contents
+            )
             array = np.array(values)
         yield output.name, array.reshape(tuple(output.shape))
 

@@ -57,9 +57,7 @@ def aim(
     raise ValueError(f"{text}: no bound")
 
 
-def _points(
-    report: Report, names: Sequence[tuple[str, str]], connections: int
-) -> list[Point]:
+def _points(report: Report, names: Sequence[tuple[str, str]], connections: int) -> list[Point]:
     return [
         point
         for point in report.points

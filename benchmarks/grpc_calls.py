@@ -2,10 +2,6 @@
 
 from benchmarks.comparison import Comparison, compare_servers
 from benchmarks.goals import Goal
-from benchmarks.peers.kserve import KServe
-from benchmarks.peers.limits import GrpcEcho
-from benchmarks.peers.mlserver import MlServer
-from benchmarks.peers.modelyard import Modelyard, default_workers
 from benchmarks.results import Report
 from benchmarks.run import Say, Settings
 
@@ -18,12 +14,24 @@ _ECHO = "grpc-echo"
 _OURS = ("modelyard", "grpc")
 GOALS = (
     *(
-        Goal(f"forest, gRPC, {count} connections: calls/s over the echo's", _OURS,
-             [(_ECHO, "grpc")], count, "per_second", at_least=0.7)
+        Goal(
+            f"forest, gRPC, {count} connections: calls/s over the echo's",
+            _OURS,
+            [(_ECHO, "grpc")],
+            count,
+            "per_second",
+            at_least=0.7,
+        )
         for count in (8, 64)
     ),
-    Goal("forest, gRPC, 64 connections: calls/s over MLServer's", _OURS,
-         [("mlserver", "grpc")], 64, "per_second", at_least=2),
+    Goal(
+        "forest, gRPC, 64 connections: calls/s over MLServer's",
+        _OURS,
+        [("mlserver", "grpc")],
+        64,
+        "per_second",
+        at_least=2,
+    ),
 )
 _STEADY = frozenset({_ECHO, "modelyard", "mlserver"})
 
@@ -34,6 +42,7 @@ def run(settings: Settings, say: Say) -> Report:
         NAME,
         QUESTION,
         "forest",
+        [GrpcEcho(default_workers()), Modelyard(), MlServer(), KServe()],
         _ECHO,
         _STEADY,
         GOALS,

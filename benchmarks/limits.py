@@ -51,9 +51,7 @@ def _alone(model: Model, settings: Settings, say: Say) -> list[Figure]:
     ]
 
 
-def _echo(
-    model: Model, folder: Path, settings: Settings, say: Say
-) -> dict[Key, list[Round]]:
+def _echo(model: Model, folder: Path, settings: Settings, say: Say) -> dict[Key, list[Round]]:
     peer = HttpEcho()
     echoing = with_one_answer(model)
     peer.prepare(echoing, folder)

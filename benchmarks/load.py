@@ -26,7 +26,7 @@ class LoadFailed(RuntimeError):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What the generator saw. Latencies are of a closed loop: a slow answer delays the next request."""
+    """What the generator saw. Of a closed loop: a slow answer delays the next request."""
 
     seconds: float
     requests: int
@@ -111,7 +111,7 @@ def run_load(
     connections: int,
     seconds: int,
 ) -> Load:
-    """Post path and body in turn over `connections` connections for `seconds`; one thread of wrk."""
+    """Post each path and body in turn over so many connections; one thread of wrk."""
     with TemporaryDirectory() as folder:
         script = Path(folder) / "load.lua"
         script.write_text(write_script(headers, asked), "ascii")

@@ -45,7 +45,9 @@ class Running:
 
 
 @contextmanager
-def running(peer: Peer, model: Model, folder: Path, *, start_s: float = START_S) -> Iterator[Running]:
+def running(
+    peer: Peer, model: Model, folder: Path, *, start_s: float = START_S
+) -> Iterator[Running]:
     """Start a peer, wait for its first correct answer, and stop it afterwards."""
     ports = Ports(free_port(), free_port())
     launch = peer.launch(model, folder, ports)
@@ -71,8 +73,8 @@ def _await_answer(server: Running, started: float, start_s: float) -> None:
         refusal = answer
         time.sleep(poll_s)
     raise WrongAnswer(
-        f"{server.peer.name} gave no answer within {start_s:.0f} s, last: {refusal}; its log ends:\n"
-        f"{server.process.log_end()}"
+        f"{server.peer.name} gave no answer within {start_s:.0f} s, last: {refusal}; "
+        f"its log ends:\n{server.process.log_end()}"
     )
 
 
@@ -156,8 +158,7 @@ async def _check_row(client: httpx.AsyncClient, server: Running, form: Form, ind
     response = await client.post(form.path, content=body, headers=dict(headers))
     if response.status_code != httpx.codes.OK:
         raise WrongAnswer(
-            f"{server.peer.name}, {form.name}: status {response.status_code}: "
-            f"{response.text[:500]}"
+            f"{server.peer.name}, {form.name}: status {response.status_code}: {response.text[:500]}"
         )
     _require(server, form, index, _decoded(server, form, response.content, dict(response.headers)))
 

@@ -74,7 +74,7 @@ def save_cases(path: Path, inputs: Tensors, outputs: Tensors) -> None:
     """Write all rows at once; axis 0 of every array counts them."""
     named = {f"{_IN}{name}": array for name, array in inputs.items()}
     named |= {f"{_OUT}{name}": array for name, array in outputs.items()}
-    np.savez(path, **named)
+    np.savez(path, allow_pickle=False, **named)
 
 
 def load_cases(path: Path) -> list[Case]:

@@ -13,10 +13,22 @@ QUESTION = (
 )
 _FASTAPI = [("fastapi", "json")]
 GOALS = (
-    Goal("net, JSON, 64 connections: requests/s over FastAPI's", ("modelyard", "v2 json"),
-         _FASTAPI, 64, "per_second", at_least=5),
-    Goal("net, binary, 64 connections: requests/s over FastAPI's JSON", ("modelyard", "v2 binary"),
-         _FASTAPI, 64, "per_second", at_least=8),
+    Goal(
+        "net, JSON, 64 connections: requests/s over FastAPI's",
+        ("modelyard", "v2 json"),
+        _FASTAPI,
+        64,
+        "per_second",
+        at_least=5,
+    ),
+    Goal(
+        "net, binary, 64 connections: requests/s over FastAPI's JSON",
+        ("modelyard", "v2 binary"),
+        _FASTAPI,
+        64,
+        "per_second",
+        at_least=8,
+    ),
 )
 
 

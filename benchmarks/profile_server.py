@@ -3,7 +3,7 @@
 py-spy is no dependency of the project: `pip install py-spy` somewhere on the PATH.
 
     python -m benchmarks.profile_server modelyard --connections 64 --out profile.svg
-    python -m benchmarks.profile_server fastapi --form json --format raw --out stacks.txt
+    python -m benchmarks.profile_server fastapi --model net --format raw --out stacks.txt
 """
 
 import argparse
@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.forest import make_forest
-from benchmarks.forest_http import everyone
+from benchmarks.comparison import FAILURES
 from benchmarks.load import LoadFailed, require_wrk
 from benchmarks.measure import check_answers, measure_point, running
-from benchmarks.peer import NotPrepared, WrongAnswer
-from benchmarks.processes import ServerDied
+from benchmarks.model import make_model
+from benchmarks.servers import everybody
 
 _RATE_HZ = 500
+_MODELS = ("forest", "net", "encoder")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,16 +30,17 @@ def main(arguments: Sequence[str]) -> int:
     try:
         require_wrk()
         _profile(options)
-    except (LoadFailed, NotPrepared, ServerDied, WrongAnswer) as error:
+    except FAILURES as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    peers = {peer.name: peer for peer in everyone()}
+    peers = {peer.name: peer for peer in everybody()}
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile_server")
     parser.add_argument("server", choices=peers)
+    parser.add_argument("--model", choices=_MODELS, default=_MODELS[0])
     parser.add_argument("--form", help="of the server's forms; default: its first")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=int, default=10)
@@ -49,10 +50,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("profile.svg"))
     options = parser.parse_args(arguments)
     options.peer = peers[options.server]
-    forms = {form.name: form for form in options.peer.forms}
-    if options.form is not None and options.form not in forms:
-        parser.error(f"{options.server} has no form {options.form}; it has {', '.join(forms)}")
-    options.form = forms.get(options.form, options.peer.forms[0])
     if shutil.which("py-spy") is None:
         parser.error("py-spy is not on the PATH: pip install py-spy")
     return options
@@ -61,17 +58,21 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _profile(options: argparse.Namespace) -> None:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        forest = make_forest(folder)
-        options.peer.prepare(forest, folder)
-        with running(options.peer, forest, folder) as server:
-            check_answers(server, options.form, forest, options.connections)
+        model = make_model(options.model, folder)
+        forms = {form.name: form for form in options.peer.forms(model)}
+        form = forms.get(options.form or next(iter(forms)))
+        if form is None:
+            known = ", ".join(forms)
+            raise LoadFailed(f"{options.server} has no form {options.form}; it has {known}")
+        options.peer.prepare(model, folder)
+        with running(options.peer, model, folder) as server:
+            check_answers(server, form, options.connections)
             # py-spy ends by itself after its duration, which lies within the load's.
             spy = subprocess.Popen(_py_spy(options, server.process.pid))
             try:
                 measured = measure_point(
                     server,
-                    options.form,
-                    forest,
+                    form,
                     options.connections,
                     seconds=options.seconds + 2,
                     warm_up_s=1,

@@ -44,7 +44,15 @@ def _points(points: list[Point]) -> Table:
     table = Table(title="under load (median of the rounds)", title_justify="left")
     table.add_column("conn.", justify="right")
     table.add_column("server, form", no_wrap=True)
-    for head in ("requests/s", "ratio", "p50 ms", "ratio", "p99 ms", "server CPU µs", "client CPU µs"):
+    for head in (
+        "requests/s",
+        "ratio",
+        "p50 ms",
+        "ratio",
+        "p99 ms",
+        "server CPU µs",
+        "client CPU µs",
+    ):
         table.add_column(head, justify="right")
     table.add_column("errors", justify="right")
     ordered = sorted(points, key=lambda point: point.connections)

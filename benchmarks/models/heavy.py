@@ -25,9 +25,7 @@ def write(folder: Path) -> None:
         value = graph.add("MatMul", value, graph.weights(_WIDTH, _WIDTH, scale=_WIDTH**-0.5))
         value = graph.add("Tanh", value)
     graph.add("MatMul", value, graph.weights(_WIDTH, _ANSWER, scale=0.02), output="scores")
-    graph.save(
-        folder / "model.onnx", [("entry", "INT64", (1,))], [("scores", "FP32", (_ANSWER,))]
-    )
+    graph.save(folder / "model.onnx", [("entry", "INT64", (1,))], [("scores", "FP32", (_ANSWER,))])
     random = np.random.default_rng(_SEED)
     write_cases(folder, {"entry": random.integers(0, _ENTRIES, (_ROWS, 1))})
 

@@ -1,6 +1,7 @@
 """A small convolutional net of MNIST's shape, weights random: cost is asked here, not skill."""
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ def write(folder: Path) -> None:
     """Two convolutions with pooling, one dense layer, softmax."""
     graph = Graph("net", _SEED)
     value = "image"
-    for before, after in zip(_CHANNELS, _CHANNELS[1:], strict=False):
+    for before, after in pairwise(_CHANNELS):
         kernel = graph.weights(after, before, 5, 5, scale=(2 / (before * 25)) ** 0.5)
         bias = graph.weights(after, scale=0.1)
         value = graph.add("Conv", value, kernel, bias, pads=[2, 2, 2, 2])

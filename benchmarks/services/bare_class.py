@@ -69,9 +69,7 @@ class Protocol(asyncio.Protocol):
 async def serve(port: int) -> None:
     loop = asyncio.get_running_loop()
     batches = Batches(Served(), loop)
-    server = await loop.create_server(
-        lambda: Protocol(batches), "127.0.0.1", port, reuse_port=True
-    )
+    server = await loop.create_server(lambda: Protocol(batches), "127.0.0.1", port, reuse_port=True)
     await server.serve_forever()
 
 

@@ -1,4 +1,4 @@
-"""BentoML: a service class with adaptive batching and a worker a core, as its documentation shows."""
+"""BentoML: a service class with adaptive batching and a worker a core, as its pages show."""
 
 from typing import Any
 

@@ -39,7 +39,5 @@ if __name__ == "__main__":
     port, processes, answer, method = sys.argv[1:]
     # Not by fork: gRPC's threads do not survive one.
     if int(processes) > 1:
-        subprocess.Popen(
-            [sys.executable, __file__, port, str(int(processes) - 1), answer, method]
-        )
+        subprocess.Popen([sys.executable, __file__, port, str(int(processes) - 1), answer, method])
     asyncio.run(serve(int(port), Path(answer), method))

@@ -31,7 +31,9 @@ if __name__ == "__main__":
     with np.load(cases) as file:
         arrays = {name: file[f"in.{name}"] for name in served.inputs}
     # 32 rows at least, whatever the cases hold.
-    arrays = {name: np.concatenate([array] * (-(-32 // len(array)))) for name, array in arrays.items()}
+    arrays = {
+        name: np.concatenate([array] * (-(-32 // len(array)))) for name, array in arrays.items()
+    }
     count = len(next(iter(arrays.values())))
     speeds = {}
     for size in _SIZES:

@@ -24,8 +24,9 @@ class Served:
         )
         self.inputs = {each.name: DTYPES[each.type] for each in self._session.get_inputs()}
         self.shapes = {
-            each.name: tuple(-1 if isinstance(length, str) or length is None else length
-                             for length in each.shape)
+            each.name: tuple(
+                -1 if isinstance(length, str) or length is None else length for length in each.shape
+            )
             for each in self._session.get_inputs()
         }
         self.outputs = [each.name for each in self._session.get_outputs()]

@@ -1,8 +1,8 @@
 """TorchServe: a handler of one's own for a batch of rows, as its documentation shows."""
 
+import json
 from typing import Any
 
-import json
 from served import Served
 
 

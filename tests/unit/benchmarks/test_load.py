@@ -45,7 +45,7 @@ def test_output_without_one_whole_result_is_refused(output: str) -> None:
 
 def test_a_body_of_any_bytes_becomes_plain_ascii() -> None:
     """The script is ASCII whatever the body holds, digits behind an escape included."""
-    script = write_script("/p", {"A": 'b"c'}, [bytes(range(256)), b"\x001"])
+    script = write_script({"A": 'b"c'}, [("/p", bytes(range(256))), ("/q", b"\x001")])
     assert script.isascii()
     assert '"\\0001"' in script
     assert '["A"] = "b\\034c"' in script
@@ -85,8 +85,9 @@ def test_bodies_arrive_byte_for_byte_in_turn(
     """What wrk posts is exactly what was given, and bad statuses are counted."""
     url, seen = recorder
     bodies = [bytes(range(256)), b'{"a": "\\n"}', b"bad"]
-    load = run_load(url, "/p", {"X-Kind": "k"}, bodies, connections=2, seconds=1)
-    assert seen == {("/p", "k", body) for body in bodies}
+    asked = list(zip(["/p", "/q", "/p"], bodies, strict=True))
+    load = run_load(url, {"X-Kind": "k"}, asked, connections=2, seconds=1)
+    assert seen == {(path, "k", body) for path, body in asked}
     assert load.requests > 10
     assert load.bad_statuses == pytest.approx(load.requests / 3, abs=5)
     assert load.socket_errors == 0
@@ -97,4 +98,4 @@ def test_bodies_arrive_byte_for_byte_in_turn(
 def test_a_server_that_is_not_there_is_no_result() -> None:
     """With nobody listening there is a reason, and no number that looks like speed."""
     with pytest.raises(LoadFailed, match="unable to connect"):
-        run_load("http://127.0.0.1:1", "/", {}, [b""], connections=1, seconds=1)
+        run_load("http://127.0.0.1:1", {}, [("/", b"")], connections=1, seconds=1)

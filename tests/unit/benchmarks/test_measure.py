@@ -1,78 +1,91 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.limits import ECHO, Echo
 from benchmarks.load import LoadFailed, require_wrk
-from benchmarks.measure import check_answers, measure_point, running
-from benchmarks.peer import Answer, Forest, Launch, WrongAnswer
+from benchmarks.measure import check_answers, measure_server, running
+from benchmarks.model import Case, Model, with_one_answer
+from benchmarks.peer import Launch, Peer, Ports, WrongAnswer
+from benchmarks.peers.limits import GrpcEcho, HttpEcho
 from benchmarks.processes import ServerDied
 from benchmarks.run import Settings, chosen
 
-
-def a_forest(*answers: Answer) -> Forest:
-    rows = [{"a": float(index)} for index in range(len(answers))]
-    return Forest(Path(), Path(), Path(), rows, answers)
+RIGHT = {"sum": np.array([[3.0]], np.float32)}
+WRONG = {"sum": np.array([[4.0]], np.float32)}
 
 
-def test_a_server_with_right_answers_is_measured(tmp_path: Path) -> None:
-    """From a start to a point: time to the first answer, speed, processor time of both sides."""
+def a_model(*answers: dict[str, np.ndarray]) -> Model:
+    cases = [
+        Case({"input": np.array([[float(row)]], np.float32)}, answer)
+        for row, answer in enumerate(answers)
+    ]
+    return Model("m", Path(), Path(), None, (), cases)
+
+
+@pytest.mark.parametrize("peer", [HttpEcho(), GrpcEcho(processes=2)])
+def test_a_server_with_right_answers_is_measured(peer: Peer, tmp_path: Path) -> None:
+    """From a start to a point over each protocol: first answer, speed, both sides' cost, memory."""
     if shutil.which("wrk") is None:
         pytest.skip("wrk is not installed")
-    peer, forest = Echo(), a_forest(ECHO, ECHO)
-    with running(peer, forest, tmp_path) as server:
-        assert 0 < server.cold_start_s < 20
-        check_answers(server, peer.forms[0], forest, connections=4)
-        point = measure_point(server, peer.forms[0], forest, 4, seconds=1, warm_up_s=1)
+    model = with_one_answer(a_model(RIGHT, WRONG))
+    peer.prepare(model, tmp_path)
+    (form,) = peer.forms(model)
+    said: list[str] = []
+    seen = measure_server(
+        peer, model, tmp_path, [form], [2], seconds=1, warm_up_s=0, say=said.append
+    )
+    point = seen.rounds[form.name, 2]
+    assert 0 < seen.cold_start_s < 20
+    assert seen.memory.pss > 5e6
     assert point.errors == 0
-    assert point.per_second > 100
+    assert point.per_second > 50
     assert point.server_cpu_us > 0
     assert point.client_cpu_us > 0
+    assert len(said) == 1
 
 
 def test_a_wrong_first_answer_fails_the_start(tmp_path: Path) -> None:
     """A server that answers something else is not measured at all."""
-    wrong = Answer(0, ECHO.probabilities)
+    peer = HttpEcho()
+    peer.prepare(a_model(RIGHT), tmp_path)
     with (
         pytest.raises(WrongAnswer, match="echo, json, row 0"),
-        running(Echo(), a_forest(wrong), tmp_path),
+        running(peer, a_model(WRONG), tmp_path),
     ):
         pass
 
 
-def test_one_wrong_row_fails_the_check(tmp_path: Path) -> None:
+@pytest.mark.parametrize("peer", [HttpEcho(), GrpcEcho(processes=1)])
+def test_one_wrong_row_fails_the_check(peer: Peer, tmp_path: Path) -> None:
     """An answer that belongs to another row is found before anything is measured."""
-    forest = a_forest(ECHO, ECHO, ECHO, Answer(0, [1, 0]))
-    with (
-        running(Echo(), forest, tmp_path) as server,
-        pytest.raises(WrongAnswer, match="row 3"),
-    ):
-        check_answers(server, server.peer.forms[0], forest, connections=2)
+    model = a_model(RIGHT, RIGHT, RIGHT, WRONG)
+    peer.prepare(model, tmp_path)
+    with running(peer, model, tmp_path) as server, pytest.raises(WrongAnswer, match="row 3"):
+        check_answers(server, peer.forms(model)[0], connections=2)
 
 
 def test_a_server_that_ends_at_once_is_not_waited_for(tmp_path: Path) -> None:
     """The start fails with the server's log instead of running into its time limit."""
 
-    class Dying(Echo):
-        def launch(self, port: int) -> Launch:
+    class Dying(HttpEcho):
+        def launch(self, model: Model, folder: Path, ports: Ports) -> Launch:
             return Launch(["sh", "-c", "echo cannot open the model; exit 3"])
 
     with (
         pytest.raises(ServerDied, match="status 3; its log ends:\ncannot open the model"),
-        running(Dying(), a_forest(ECHO), tmp_path),
+        running(Dying(), a_model(RIGHT), tmp_path),
     ):
         pass
 
 
-def test_only_known_servers_are_chosen_and_the_baseline_always() -> None:
-    """A ratio needs its baseline; a name that nobody has is an error that lists the names."""
-    peers = [Echo(name="base"), Echo(name="ours"), Echo(name="theirs")]
+def test_only_named_servers_are_chosen_and_the_baseline_always() -> None:
+    """A ratio needs its baseline."""
+    peers = [HttpEcho(name="base"), HttpEcho(name="ours"), HttpEcho(name="theirs")]
     assert [p.name for p in chosen(peers, Settings(servers=("ours",)), "base")] == ["base", "ours"]
     assert chosen(peers, Settings(), "base") == peers
-    with pytest.raises(LookupError, match="no server strange; there are base, ours, theirs"):
-        chosen(peers, Settings(servers=("strange",)), "base")
 
 
 def test_a_machine_without_wrk_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,9 +96,15 @@ def test_a_machine_without_wrk_is_told_what_to_install(monkeypatch: pytest.Monke
     assert main([]) == 1
 
 
-def test_a_benchmark_that_is_not_there_is_a_bad_command(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "there_are"),
+    [(["no_such"], "there are forest_http, net_http"), (["--servers", "nobody"], "there are ba")],
+)
+def test_a_name_that_is_not_there_is_a_bad_command(
+    arguments: list[str], there_are: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit status 2, with the names that there are."""
     with pytest.raises(SystemExit) as ended:
-        main(["no_such"])
+        main(arguments)
     assert ended.value.code == 2
-    assert "there are forest_http, limits" in capsys.readouterr().err
+    assert there_are in capsys.readouterr().err
