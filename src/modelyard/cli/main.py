@@ -25,6 +25,7 @@ from modelyard.cli import (
     promote,
     rollback,
     serve,
+    status,
     train,
     undeploy,
 )
@@ -50,6 +51,7 @@ _VERBS: Final = (
     "predict",
     "bundle",
     "serve",
+    "status",
     "audit",
     "config",
     "doctor",
@@ -86,6 +88,7 @@ app.add_typer(alias.app, name="alias")
 app.command("predict", cls=Verb)(predict.predict)
 app.add_typer(bundle.app, name="bundle")
 app.command("serve", cls=Verb)(serve.serve)
+app.command("status", cls=Verb)(status.status)
 app.command("audit", cls=Verb)(audit.audit)
 app.command("doctor", cls=Verb)(doctor.doctor)
 app.command("config", cls=Verb)(config.config)
@@ -125,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; returns 0, 1 for what failed, 2 for wrong use, 130 when interrupted."""
     warnings.showwarning = _warn
     try:
-        status = app(list(arguments), prog_name="modelyard", standalone_mode=False)
+        ended = app(list(arguments), prog_name="modelyard", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read us has read enough.
@@ -140,9 +143,9 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - nobody at a terminal is helped by a traceback
         _drop_output()
         return _fail(_unexpected(error), _FAILED)
-    if status == _INTERRUPTED:
+    if ended == _INTERRUPTED:
         return _fail("interrupted", _INTERRUPTED)
-    return status if isinstance(status, int) else _OK
+    return ended if isinstance(ended, int) else _OK
 
 
 def _drop_output() -> None:

@@ -163,6 +163,21 @@ class LocalExchange:
         """How every route stands here, as plain data; see `merge_routes`."""
         return [self._report(self._routes[model]) for model in sorted(self._routes)]
 
+    def standing(self, model: str, generation: int | None) -> str | None:
+        """How a model stands by its route of that generation or a later one: "" where it answers,
+        else why not; None while that is open. Without a generation it should not be routed.
+        """
+        route = self._routes.get(model)
+        if generation is None:
+            return "" if route is None else None
+        if route is None or route.generation < generation:
+            return None
+        lines = [self._listing(model, target.version) for target in route.targets]
+        for line in lines:
+            if not line.ready:
+                return None if line.reason == _LOADING else line.reason
+        return ""
+
     @property
     def open_calls(self) -> int:
         """Calls that were admitted and have not ended, on endpoints in place."""

@@ -24,6 +24,7 @@ from modelyard.serving.supervision.desk import Desk
 from modelyard.serving.supervision.overview import (
     Ledger,
     Overview,
+    ProcessLine,
     WorkerLine,
     WorkerReport,
     endpoint_lines,
@@ -38,6 +39,7 @@ from modelyard.wiring.model_process import local_places
 _log = logging.getLogger(__name__)
 
 _SAMPLE_S: Final = 5.0
+_REPORT_S: Final = 5.0
 _WORKER: Final = "modelyard.wiring.worker"
 
 
@@ -75,6 +77,7 @@ class Watch:
                 "hello": self._welcome,
                 "departed": self._take_last_words,
                 "statistics": self._statistics,
+                "settle": self._settle,
                 **place_handlers(self._places),
             },
             on_ended=self._bury,
@@ -146,8 +149,15 @@ class Watch:
             for (model, version), total in sorted(self._ledger.totals().items())
         ]
 
+    async def _settle(self, worker: WorkerId, payload: Payload) -> Payload:
+        """Why some workers do not answer, when all have followed a model's route."""
+        answers = await self._supervisor.ask_all("settle", payload, timeout_s=None)
+        return [reason for reason in answers.values() if reason]
+
     async def _gather(self) -> None:
-        for worker, report in (await self._supervisor.ask_all("report")).items():
+        for worker, report in (
+            await self._supervisor.ask_all("report", timeout_s=_REPORT_S)
+        ).items():
             self._ledger.note(worker, msgspec.convert(report, WorkerReport))
 
     async def _sample(self) -> None:
@@ -176,7 +186,10 @@ class Watch:
             endpoints=endpoint_lines(self._ledger, now_s),
             routes=merge_routes(report.routes for report in reports),
             problems=problems(reports),
-            processes=self._places.report(),
+            processes=[
+                ProcessLine(place=each, pss_bytes=pss_bytes(each.pid) if each.pid else None)
+                for each in self._places.report()
+            ],
         )
 
     def _worker_lines(self) -> list[WorkerLine]:

@@ -15,13 +15,16 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from modelyard.core.config import Config, parsed_config
 from modelyard.core.errors import ModelyardError
+from modelyard.serving.operations import Totals, settled
 from modelyard.serving.places import RelayedPlaces
+from modelyard.serving.report import Report
 from modelyard.serving.supervision.channel import Channel, Payload
 from modelyard.serving.supervision.ended import EndedCount
 from modelyard.serving.supervision.handover import Outbox, take
@@ -45,6 +48,26 @@ class _Order(msgspec.Struct, frozen=True):
     hand_over: bool = False
 
 
+class RelayedSiblings:
+    """All workers of the node, asked through the supervisor."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def totals(self) -> Totals:
+        """What all have counted, those that are gone included."""
+        return {
+            (model, number): msgspec.convert(report, Report)
+            for model, number, report in await self._channel.request("statistics")
+        }
+
+    async def settle(self, model: str, generation: int | None) -> Sequence[str]:
+        """Wait for all of them."""
+        payload = {"model": model, "generation": generation}
+        reasons: list[str] = await self._channel.request("settle", payload)
+        return reasons
+
+
 class _Shift:
     """A worker's life: hello, serve, drain, goodbye."""
 
@@ -62,7 +85,12 @@ class _Shift:
     async def run(self) -> None:
         """From hello to the last settled call."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
-        handlers = {"ping": _answer_ping, "drain": self._drain, "report": self._report}
+        handlers = {
+            "ping": _answer_ping,
+            "drain": self._drain,
+            "report": self._report,
+            "settle": self._settle,
+        }
         self._channel = await Channel.over(self._control, handlers, self._stopping.set)
         welcome = msgspec.convert(await self._channel.request("hello"), Welcome)
         log_to_stderr(f"worker {welcome.slot}: ")
@@ -77,6 +105,7 @@ class _Shift:
                     on_closed=self._ended.add,
                     places=RelayedPlaces(self._channel.ask),
                     workers=config.workers,
+                    siblings=RelayedSiblings(self._channel),
                 )
                 await self._serve(config)
         except ModelyardError as error:
@@ -123,6 +152,9 @@ class _Shift:
 
     async def _report(self, payload: Payload) -> Payload:
         return msgspec.to_builtins(self._server.report())
+
+    async def _settle(self, payload: Payload) -> Payload:
+        return await settled(self._server.exchange, payload["model"], payload["generation"])
 
     async def _say(self, kind: str, payload: Payload = None) -> None:
         """Tell the supervisor, if it is still there."""

@@ -41,6 +41,13 @@ class WorkerLine(msgspec.Struct, frozen=True, kw_only=True):
     pss_bytes: int | None
 
 
+class ProcessLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A model process that all workers share."""
+
+    place: PlaceReport
+    pss_bytes: int | None
+
+
 class EndpointLine(msgspec.Struct, frozen=True, kw_only=True):
     """A version that is served, over all workers. Rates and quantiles are of the last seconds."""
 
@@ -74,7 +81,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: list[EndpointLine]
     routes: list[RouteReport]
     problems: list[Problem]
-    processes: list[PlaceReport]
+    processes: list[ProcessLine]
 
 
 class Ledger:

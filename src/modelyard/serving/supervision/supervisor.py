@@ -138,16 +138,20 @@ class Supervisor:
         """The worker of an id, while it lives."""
         return self._workers[number]
 
-    async def ask_all(self, kind: str, payload: Payload = None) -> dict[WorkerId, Payload]:
-        """What every worker answers that is up; who goes meanwhile is left out."""
+    async def ask_all(
+        self, kind: str, payload: Payload = None, *, timeout_s: float | None
+    ) -> dict[WorkerId, Payload]:
+        """What every worker answers that is up; who goes or is silent meanwhile is left out."""
 
         async def ask(worker: Worker) -> None:
             with contextlib.suppress(ModelyardError, TimeoutError):
-                async with asyncio.timeout(self._policy.hang_s):
+                async with asyncio.timeout(timeout_s):
                     answers[worker.id] = await worker.request(kind, payload)
 
         answers: dict[WorkerId, Payload] = {}
-        await asyncio.gather(*(ask(each) for each in self.workers if each.state != State.STARTING))
+        await asyncio.gather(
+            *(ask(each) for each in self.workers if each.listening_since is not None)
+        )
         return answers
 
     def _takers(self) -> Sequence[Worker]:
