@@ -70,9 +70,11 @@ class _Opener:
         from modelyard.serving.loading import Job
         from modelyard.serving.scheduler import Limits
 
-        limits = Limits.of(self._config, options, usable_cores())
+        cores = usable_cores()
+        limits = Limits.of(self._config, options, cores)
         bundle = self._registry.bundle(self._registry.resolve(Reference(model, version=number)))
-        return Job.of(model, number, bundle, limits, options.threads or self._config.threads)
+        threads = options.threads or self._config.threads
+        return Job.of(model, number, bundle, limits, cores=cores, threads=threads)
 
     def _backend(
         self, job: "Job", signature: Signature, options: Options, statistics: "Statistics"
@@ -82,7 +84,7 @@ class _Opener:
         One that is pinned, isolated or large goes to a process unseen. Any other goes where the
         first worker that measured it found that it belongs, or is measured now.
         """
-        from modelyard.serving.loading import load
+        from modelyard.serving.loading import load, load_as_light
         from modelyard.serving.places import Question, There
 
         place = options.place or self._config.place
@@ -95,7 +97,7 @@ class _Opener:
         placement = self._places.find(asked)
         if isinstance(placement, There):
             return self._remote(job, signature, placement, statistics)
-        loaded = load(job)
+        loaded = load_as_light(job)
         placement = self._places.find(asked.measured(loaded.row_us))
         if isinstance(placement, There):
             loaded.runtime.close()
