@@ -227,12 +227,14 @@ def make_call(
     rows = served.signature.check(arrays)
     if not request.parameters:
         return Call(served, arrays, rows, reply, deadline_ns)
-    schedule = read_schedule(
+    wishes = read_schedule(
         {name: _value(parameter) for name, parameter in request.parameters.items()}
     )
-    if schedule.deadline_ns is not None:
-        deadline_ns = min(schedule.deadline_ns, deadline_ns or schedule.deadline_ns)
-    return Call(served, arrays, rows, reply, deadline_ns, schedule.priority, schedule.parameters)
+    if wishes is None:
+        return Call(served, arrays, rows, reply, deadline_ns)
+    if wishes.deadline_ns is not None:
+        deadline_ns = min(wishes.deadline_ns, deadline_ns or wishes.deadline_ns)
+    return Call(served, arrays, rows, reply, deadline_ns, wishes.priority, wishes.parameters)
 
 
 def _value(parameter: Any) -> bool | int | float | str | None:

@@ -17,10 +17,10 @@ from modelyard.core.ports import Exchange, Operations
 
 
 def make_methods(
-    exchange: Exchange, operations: Operations | None, *, takes_changes: bool
+    exchange: Exchange, operations: Operations | None, *, may_change: bool
 ) -> Mapping[bytes, Open]:
     """Every method that is served, by the path that it is called by."""
-    service = InferenceService(exchange, operations, takes_changes=takes_changes)
+    service = InferenceService(exchange, operations, may_change=may_change)
     functions: dict[str, tuple[type[Message], Callable[[Any], Any]]] = {
         "ServerLive": (messages.ServerLiveRequest, service.server_live),
         "ServerReady": (messages.ServerReadyRequest, service.server_ready),

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
 from typing import Final
@@ -18,7 +17,8 @@ _BACKLOG: Final = 2048
 class GrpcServer:
     """Serves one exchange on the running loop, which must be the exchange's own.
 
-    `reuse_port` lets several processes share the port: each must be given the same one.
+    `reuse_port` lets several processes share the port: each must be given the same one. With
+    `may_change` callers may load and unload models.
     """
 
     def __init__(
@@ -30,20 +30,22 @@ class GrpcServer:
         max_message_bytes: int,
         reuse_port: bool = False,
         operations: Operations | None = None,
+        may_change: bool = False,
     ) -> None:
         self._host = host
         self._port = port
         self._max_message_bytes = max_message_bytes
         self._reuse_port = reuse_port
-        # Until there are keys, only who is on this machine may change what it serves.
-        self._methods = make_methods(exchange, operations, takes_changes=_is_loopback(host))
+        self._methods = make_methods(exchange, operations, may_change=may_change)
         self._connections: set[GrpcConnection] = set()
         self._all_closed = asyncio.Event()
         self._listener: asyncio.Server | None = None
+        self._bound: socket.socket | None = None
+        self._adopting: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
         """Bind and serve; returns the bound port. Raises `Unavailable` where it cannot bind."""
-        bound = self._bind()
+        bound = self._bound = self._bind()
         self._listener = await asyncio.get_running_loop().create_server(
             self._connection, sock=bound, backlog=_BACKLOG
         )
@@ -72,6 +74,20 @@ class GrpcServer:
             ) from None
         return bound
 
+    def adopt(self, connection: socket.socket) -> None:
+        """Serve a connection that somebody else has accepted; it is the server's from now on."""
+        task = asyncio.get_running_loop().create_task(self._adopt(connection))
+        self._adopting.add(task)
+        task.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, connection: socket.socket) -> None:
+        try:
+            connection.setblocking(False)
+            await asyncio.get_running_loop().connect_accepted_socket(self._connection, connection)
+        except OSError:
+            # The caller was gone before we had it.
+            connection.close()
+
     def _connection(self) -> GrpcConnection:
         return GrpcConnection(
             self._methods,
@@ -84,7 +100,6 @@ class GrpcServer:
         self._connections.add(connection)
         self._all_closed.clear()
         if self._listener is None:
-            # The kernel had accepted it before the port was closed.
             connection.finish_soon()
 
     def _closed(self, connection: GrpcConnection) -> None:
@@ -102,7 +117,10 @@ class GrpcServer:
         listener, self._listener = self._listener, None
         if listener is None:
             return
+        self._accept_the_rest()
         listener.close()
+        if self._adopting:
+            await asyncio.wait(self._adopting)
         for connection in tuple(self._connections):
             connection.finish_soon()
         if self._connections:
@@ -113,9 +131,9 @@ class GrpcServer:
             connection.give_up()
         await asyncio.sleep(0)
 
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    def _accept_the_rest(self) -> None:
+        # The kernel resets what it has accepted and we have not, when the port is closed.
+        if self._bound is not None:
+            with contextlib.suppress(OSError):
+                while True:
+                    self.adopt(self._bound.accept()[0])

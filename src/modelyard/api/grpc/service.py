@@ -51,11 +51,11 @@ class InferenceService:
         exchange: Exchange,
         operations: Operations | None = None,
         *,
-        takes_changes: bool = False,
+        may_change: bool = False,
     ) -> None:
         self._exchange = exchange
         self._operations = operations
-        self._takes_changes = takes_changes
+        self._may_change = may_change
 
     def model_ready(self, request: ModelReadyRequest) -> ModelReadyResponse:
         """Whether a model answers; one that is not here does not."""
@@ -164,7 +164,7 @@ class InferenceService:
         return RepositoryModelUnloadResponse()
 
     def _changing(self, model: str) -> Operations:
-        if self._operations is None or not self._takes_changes:
+        if self._operations is None or not self._may_change:
             raise refuse_change(model)
         return self._operations
 

@@ -47,14 +47,17 @@ class Node:
         self.changes.append(("unload", model))
 
 
-def _served(running: Running, node: Node, host: str) -> Iterator[triton.InferenceServerClient]:
+def _served(
+    running: Running, node: Node, *, may_change: bool
+) -> Iterator[triton.InferenceServerClient]:
     async def start() -> tuple[GrpcServer, int]:
         server = GrpcServer(
             running.exchange,
-            host=host,
+            host="127.0.0.1",
             port=0,
             max_message_bytes=MAX_MESSAGE_BYTES,
             operations=node,
+            may_change=may_change,
         )
         return server, await server.start()
 
@@ -71,12 +74,12 @@ def node() -> Node:
 
 @pytest.fixture
 def client(running: Running, node: Node) -> Iterator[triton.InferenceServerClient]:
-    yield from _served(running, node, "127.0.0.1")
+    yield from _served(running, node, may_change=True)
 
 
 @pytest.fixture
 def open_client(running: Running, node: Node) -> Iterator[triton.InferenceServerClient]:
-    yield from _served(running, node, "0.0.0.0")
+    yield from _served(running, node, may_change=False)
 
 
 def test_statistics_are_tritons(client: Any) -> None:
@@ -98,7 +101,7 @@ def test_statistics_are_tritons(client: Any) -> None:
 
 
 def test_load_and_unload_change_the_routes(client: Any, node: Node) -> None:
-    """On a server of this machine alone, callers may load and unload."""
+    """Where callers may, they load and unload."""
     client.load_model("sums")
     client.unload_model("sums")
     assert node.changes == [("load", "sums"), ("unload", "sums")]
@@ -112,7 +115,7 @@ def test_a_load_brings_no_model_of_its_own(client: Any, node: Node) -> None:
 
 
 def test_an_open_server_changes_nothing(open_client: Any, node: Node) -> None:
-    """Where anybody may call, nobody changes what is served."""
+    """Where callers may not, nobody changes what is served, and reading goes on."""
     for change in (open_client.load_model, open_client.unload_model):
         with pytest.raises(InferenceServerException, match="modelyard deploy sums"):
             change("sums")
