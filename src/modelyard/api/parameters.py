@@ -31,13 +31,13 @@ class Schedule:
     parameters: Mapping[str, Any] | None = None
 
 
-_NO_WISHES: Final = Schedule()
+def read_schedule(parameters: Mapping[str, Any] | None) -> Schedule | None:
+    """The schedule that a request's parameters ask for, None where they ask for none.
 
-
-def read_schedule(parameters: Mapping[str, Any] | None) -> Schedule:
-    """The schedule that a request's parameters ask for; raises `Invalid` naming the parameter."""
-    if not parameters:
-        return _NO_WISHES
+    Raises `Invalid` naming the parameter.
+    """
+    if not parameters or parameters.keys() <= _WRITING:
+        return None
     for name in _SEQUENCES:
         if parameters.get(name):
             raise Invalid(

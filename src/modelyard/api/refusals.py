@@ -3,6 +3,7 @@
 from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
+from modelyard.core.datatypes import Datatype
 from modelyard.core.errors import Denied, Invalid
 from modelyard.core.signature import TensorSpec
 
@@ -26,6 +27,19 @@ def input_spec(specs: Mapping[str, TensorSpec], name: str, datatype: str) -> Ten
             "wrong_datatype", f"input '{name}' is {spec.datatype}, not {datatype:.20}", field=name
         )
     return spec
+
+
+def column_datatype(name: str, datatype: str) -> Datatype:
+    """The datatype of a tensor that is a table's column; raises `Invalid` for an unknown one."""
+    try:
+        return Datatype(datatype)
+    except ValueError:
+        raise Invalid(
+            "wrong_datatype",
+            f"column '{name:.140}' is of '{datatype:.20}', which is no datatype: use "
+            + ", ".join(Datatype),
+            field=name,
+        ) from None
 
 
 def output_spec(specs: Mapping[str, TensorSpec], name: str) -> TensorSpec:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
 
+from modelyard.core.containers import container_settings
 from modelyard.core.errors import Invalid
 from modelyard.core.route import Isolation, Place
 
@@ -59,6 +60,21 @@ class Config:
     workers: int = field(
         default=0,
         metadata={"doc": "Worker processes that answer calls; 0 means the cores it may use."},
+    )
+    default_model: str = field(
+        default="",
+        metadata={
+            "doc": "Model that paths mean which name none (`/invocations`, `/score`, "
+            "`predict_route`); empty means the only one deployed."
+        },
+    )
+    health_route: str = field(
+        default="",
+        metadata={"doc": "Path that says with 200 that the server answers calls, beside `/ping`."},
+    )
+    predict_route: str = field(
+        default="",
+        metadata={"doc": "Path that takes `instances` and answers `predictions`, as Vertex AI."},
     )
     max_body_bytes: int = field(
         default=64 * 1024 * 1024,
@@ -173,12 +189,16 @@ def load_config(
     }
     home = Path(str(given.get("home") or from_env.get("home") or _default_home())).expanduser()
     file = home / FILE_NAME
-    layers: list[tuple[str, Mapping[str, object]]] = [
-        (str(file), _read_file(file)),
+    values: dict[str, Any] = {
+        key: _parse(key, value, str(file)) for key, value in _read_file(file).items()
+    }
+    # What a cloud says of its container holds over a file in it, and not over our own variables.
+    for key, (wish, variable) in container_settings(environ).items():
+        values[key] = _parse(key, wish, variable)
+    layers: tuple[tuple[str, Mapping[str, object]], ...] = (
         ("the environment", from_env),
         ("the command line", given),
-    ]
-    values: dict[str, Any] = {}
+    )
     for where, layer in layers:
         for key, value in layer.items():
             values[key] = _parse(key, value, where)
@@ -271,6 +291,12 @@ def _check_ranges(config: Config) -> None:
         if not low <= value <= high:
             raise Invalid(
                 "bad_setting", f"'{name}' is {value}; it must lie in {low} to {high}", field=name
+            )
+    for name in ("health_route", "predict_route"):
+        value = getattr(config, name)
+        if value and not value.startswith("/"):
+            raise Invalid(
+                "bad_setting", f"'{name}' is '{value}'; a path begins with '/'", field=name
             )
     for name, choices in _CHOICES.items():
         value = getattr(config, name)

@@ -1,6 +1,6 @@
 """Tables to tensors and back: rows or columns by name, as every plain contract sends them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -58,6 +58,8 @@ class TableReader:
         self._signature = signature
         self._first_row = first_row
         self._names = [column.name for column in signature.columns]
+        self._known = frozenset(self._names)
+        self._inputs = {spec.name: (spec.datatype, len(spec.shape)) for spec in signature.inputs}
         self._picks = [_pick(spec) for spec in signature.inputs]
 
     def rows(self, rows: Sequence[object]) -> dict[str, Array]:
@@ -85,6 +87,35 @@ class TableReader:
             )
             for spec in self._signature.inputs
         }
+
+    def arrays(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Input tensors from one array a column: of shape [rows] or [rows, 1], of any datatype.
+
+        What the values must be is as in rows: an integer fits a column of floats, a text does not.
+        """
+        values: dict[str, list[object]] = {}
+        for name in self._names:
+            array = arrays.get(name)
+            if array is None:
+                raise _missing_column(name, self._names)
+            if array.ndim == 0 or array.size != len(array):
+                raise Invalid(
+                    "wrong_shape",
+                    f"column '{name}' needs the shape [rows] or [rows, 1], not {list(array.shape)}",
+                    field=name,
+                )
+            values[name] = array.reshape(-1).tolist()
+        return self.columns(values)
+
+    def is_by_column(self, tensors: Iterable[tuple[str, str, int]]) -> bool:
+        """Whether tensors, each a name, a datatype and a number of axes, are columns of the table.
+
+        They are not where each is an input of the model, just as the signature has it.
+        """
+        return any(
+            self._inputs.get(name) != (datatype, axes) and name in self._known
+            for name, datatype, axes in tensors
+        )
 
     def _fill(self, spec: TensorSpec, values: list[tuple[object, ...]]) -> Array:
         shape = (len(values), len(spec.columns))

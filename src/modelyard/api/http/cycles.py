@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from modelyard.api.http.contracts import LIVE
 from modelyard.api.http.doors import Door
 from modelyard.api.http.encoding import decompress
 from modelyard.api.http.oip import OipCodec
@@ -35,8 +36,6 @@ class _NoEvent(asyncio.Event):
 
 _NO_EVENT: Final = _NoEvent()
 _NO_DOOR: Final = Door("health", OipCodec, "")
-LIVE: Final = b"/v2/health/live"
-READY: Final = b"/v2/health/ready"
 
 
 class InferenceCycle(RequestResponseCycle):
@@ -78,7 +77,10 @@ class InferenceCycle(RequestResponseCycle):
             return
         try:
             exchange = protocol.surroundings.exchange
-            served = exchange.find(self.door.model, self.door.version, self.headers)
+            model = self.door.model
+            if model is None:
+                model = protocol.surroundings.contracts.choose(exchange, self.headers)
+            served = exchange.find(model, self.door.version, self.headers)
             codec = self.door.bind(served)
             if len(self.content) >= _LARGE_BODY or b"content-encoding" in self.headers:
                 reading = protocol.surroundings.reader.submit(self._read, codec)

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from modelyard.api.http.clouds import InvocationsCodec, ScoreCodec, VertexCodec
+from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.oip import OipCodec
-from modelyard.api.http.rows import predict_codec, v1_codec
+from modelyard.api.http.rows import RowsCodec, V1Codec
 from modelyard.api.http.wire import Codec, CodecFactory
 from modelyard.core.errors import ModelyardError
 from modelyard.core.ports import Exchange, Served
@@ -12,11 +14,14 @@ from modelyard.core.ports import Exchange, Served
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """An inference path: the contract spoken behind it, and the model and version it names."""
+    """An inference path: the contract spoken behind it, and the model and version it names.
+
+    No `model` means that the path names none: `Contracts.choose` finds it for each call.
+    """
 
     contract: str
     codec: CodecFactory
-    model: str
+    model: str | None
     version: str | None = None
 
     def bind(self, served: Served) -> Codec:
@@ -31,8 +36,9 @@ class Door:
 class Doors:
     """Finds the door of a path: one dictionary entry for a path that was seen before."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, contracts: Contracts = NO_CLOUD) -> None:
         self._exchange = exchange
+        self._predict_route = contracts.predict_route.encode()
         self._known: dict[bytes, Door] = {}
 
     def find(self, path: bytes) -> Door | None:
@@ -40,13 +46,15 @@ class Doors:
         door = self._known.get(path)
         if door is not None:
             return door
-        door = parse_path(path)
+        door = parse_path(path, self._predict_route)
         if door is not None and b"%" not in path and self._leads_somewhere(door):
             self._known[path] = door
         return door
 
     def _leads_somewhere(self, door: Door) -> bool:
         # Only real paths are kept: callers must not be able to fill memory with names.
+        if door.model is None:
+            return True
         try:
             self._exchange.find(door.model, door.version)
         except ModelyardError:
@@ -54,8 +62,13 @@ class Doors:
         return True
 
 
-def parse_path(path: bytes) -> Door | None:
-    """Read an inference path; see the OpenAPI document for all of them."""
+def parse_path(path: bytes, predict_route: bytes = b"") -> Door | None:
+    """Read an inference path; see the OpenAPI document for all of them.
+
+    `predict_route` is Vertex AI's, and goes before any other that it may be equal to.
+    """
+    if path == predict_route:
+        return Door("vertex", VertexCodec, None)
     if b"%" in path:
         path = unquote(path.decode("latin-1")).encode()
     match path.decode("utf-8", "replace").split("/"):
@@ -64,10 +77,14 @@ def parse_path(path: bytes) -> Door | None:
         case ["", "v2", "models", model, "versions", version, "infer"]:
             return Door("oip", OipCodec, model, version)
         case ["", "predict", model]:
-            return Door("predict", predict_codec, model)
+            return Door("predict", RowsCodec, model)
         case ["", "v1", "models", verb] if verb.endswith(":predict"):
-            return Door("v1", v1_codec, verb.removesuffix(":predict"))
+            return Door("v1", V1Codec, verb.removesuffix(":predict"))
         case ["", "v1", "models", model, "versions", verb] if verb.endswith(":predict"):
-            return Door("v1", v1_codec, model, verb.removesuffix(":predict"))
+            return Door("v1", V1Codec, model, verb.removesuffix(":predict"))
+        case ["", "invocations"]:
+            return Door("invocations", InvocationsCodec, None)
+        case ["", "score"]:
+            return Door("score", ScoreCodec, None)
         case _:
             return None

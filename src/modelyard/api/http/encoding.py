@@ -73,7 +73,7 @@ def coding_for(accept_encoding: bytes) -> Coding | None:
     Of codings liked alike zstd comes before gzip before deflate: it packs most in the least time.
     Raises `NotAcceptable` where the header excludes every form of an answer.
     """
-    weights = _weights(accept_encoding)
+    weights = quality_values(accept_encoding)
     others = weights.get(b"*", 0.0)
     name = max(_PACKERS, key=lambda each: weights.get(each, others))
     weight = weights.get(name, others)
@@ -92,7 +92,8 @@ def coding_for(accept_encoding: bytes) -> Coding | None:
     return Coding(name, _PACKERS[name], is_demanded=plain <= 0.0)
 
 
-def _weights(header: bytes) -> dict[bytes, float]:
+def quality_values(header: bytes) -> dict[bytes, float]:
+    """The items of a negotiating header by lower-case name, with their weights from 0 to 1."""
     weights = {}
     for item in header.lower().split(b","):
         name, *parameters = (part.strip() for part in item.split(b";"))

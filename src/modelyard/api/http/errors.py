@@ -23,6 +23,9 @@ _BY_CODE: Final[dict[str, int]] = {
     "body_too_large": 413,
     "head_too_large": 431,
     "method_not_allowed": 405,
+    "not_acceptable": 406,
+    "not_implemented": 501,
+    "unsupported_content_type": 415,
     "unsupported_encoding": 415,
 }
 """Codes for which HTTP has a more exact word than their kind's."""

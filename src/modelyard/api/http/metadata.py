@@ -5,7 +5,16 @@ from typing import Any
 from modelyard.core.ports import Exchange, Served
 from modelyard.core.signature import Column, TensorSpec
 
-EXTENSIONS = ("binary_tensor_data", "model_repository(index)")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+)
+"""Triton's names of what is served beyond the protocol itself."""
 
 
 def server_metadata(version: str) -> dict[str, Any]:
@@ -30,8 +39,8 @@ def model_metadata(served: Served) -> dict[str, Any]:
     }
 
 
-def repository_index(exchange: Exchange) -> list[dict[str, Any]]:
-    """The body of `/v2/repository/index`."""
+def repository_index(exchange: Exchange, *, only_ready: bool = False) -> list[dict[str, Any]]:
+    """The body of `/v2/repository/index`; all versions, or those that answer."""
     return [
         {
             "name": line.model,
@@ -40,7 +49,35 @@ def repository_index(exchange: Exchange) -> list[dict[str, Any]]:
             "reason": line.reason,
         }
         for line in exchange.listings()
+        if line.ready or not only_ready
     ]
+
+
+def v1_status(exchange: Exchange, served: Served, version: str | None) -> dict[str, Any]:
+    """The body of `GET /v1/models/{model}`: TensorFlow Serving's status and KServe's in one.
+
+    Sources: TensorFlow Serving, RESTful API, "Model status API"; KServe, v1 protocol.
+    """
+    lines = [
+        line
+        for line in exchange.listings()
+        if line.model == served.model and version in (None, str(line.version))
+    ]
+    return {
+        "name": served.model,
+        "ready": True,
+        "model_version_status": [
+            {
+                "version": str(line.version),
+                "state": "AVAILABLE" if line.ready else "END",
+                "status": {
+                    "error_code": "OK" if line.ready else "UNAVAILABLE",
+                    "error_message": line.reason,
+                },
+            }
+            for line in lines
+        ],
+    }
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

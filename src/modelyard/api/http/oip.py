@@ -1,4 +1,9 @@
-"""The Open Inference Protocol v2 over HTTP: JSON tensors and the binary tensor data extension."""
+"""The Open Inference Protocol v2 over HTTP: JSON tensors and the binary tensor data extension.
+
+A table may be sent as the signature has it, or as one tensor a column, by the columns' names.
+Sources: KServe, Open Inference Protocol, "Inference"; Triton, extensions for binary tensor data,
+classification and schedule policy.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,14 +13,22 @@ import msgspec
 import numpy as np
 import orjson
 
+from modelyard.api import classification
 from modelyard.api.http.lenient import read_lenient
 from modelyard.api.http.wire import Answer, Question
-from modelyard.api.refusals import input_spec, output_spec, refuse_unsupported
+from modelyard.api.parameters import read_schedule
+from modelyard.api.refusals import (
+    column_datatype,
+    input_spec,
+    output_spec,
+    refuse_unsupported,
+)
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid
-from modelyard.core.ports import Headers, Served
+from modelyard.core.ports import Arrays, Headers, Served
 from modelyard.core.signature import TensorSpec
+from modelyard.core.table import TableReader
 from modelyard.core.tensors import check_shape, from_floats, from_list, from_raw, to_raw
 
 JSON_LENGTH: Final = b"inference-header-content-length"
@@ -77,11 +90,10 @@ class OipCodec:
         self._head = (
             b'{"model_name":' + orjson.dumps(served.model) + b',"model_version":"%d"'
         ) % served.version
-        self._plain = [
-            (spec.name, _opening(spec), spec.datatype is Datatype.BYTES)
-            for spec in served.signature.outputs
-        ]
+        self._plain = [_Chosen(spec) for spec in served.signature.outputs]
+        self._binary = [_Chosen(spec, binary=True) for spec in served.signature.outputs]
         self._write_plain = partial(self._write_json, self._plain, None)
+        self._table = TableReader(served.signature) if served.signature.is_table else None
         self._only = served.signature.inputs[0] if len(served.signature.inputs) == 1 else None
         if self._only is not None and not self._only.datatype.is_float:
             self._only = None
@@ -102,7 +114,7 @@ class OipCodec:
         rows = self._signature.check(inputs)
         if request.outputs is None and request.parameters is None and request.id is None:
             return Question(inputs, rows, self._write_plain)
-        return Question(inputs, rows, self._writer(request))
+        return Question(inputs, rows, self._writer(request), read_schedule(request.parameters))
 
     def _read_floats(self, spec: TensorSpec, body: bytes) -> dict[str, Array] | None:
         """The one float tensor of a plain request; None sends any other the long way."""
@@ -130,11 +142,19 @@ class OipCodec:
             raise Invalid("bad_request", f"this is no v2 inference request: {error}") from None
 
     def _read_inputs(self, tensors: Sequence[Tensor], tail: memoryview | None) -> dict[str, Array]:
+        table = self._table
+        if table is not None and not table.is_by_column(
+            (tensor.name, tensor.datatype, len(tensor.shape)) for tensor in tensors
+        ):
+            table = None
         arrays: dict[str, Array] = {}
         position = 0
         for tensor in tensors:
             name = tensor.name
-            spec = input_spec(self._specs, name, tensor.datatype)
+            if table is None:
+                datatype = input_spec(self._specs, name, tensor.datatype).datatype
+            else:
+                datatype = column_datatype(name, tensor.datatype)
             if name in arrays:
                 raise Invalid("duplicate_input", f"input '{name}' is given twice", field=name)
             shape = check_shape(tensor.shape, name)
@@ -143,7 +163,7 @@ class OipCodec:
                 refuse_unsupported(tensor.parameters, name)
                 size = tensor.parameters.get("binary_data_size")
             if size is None:
-                arrays[name] = from_list(spec.datatype, shape, tensor.data, name)
+                arrays[name] = from_list(datatype, shape, tensor.data, name)
                 continue
             if tail is None or type(size) is not int or not 0 <= size <= len(tail) - position:
                 raise Invalid(
@@ -153,57 +173,58 @@ class OipCodec:
                     field=name,
                 )
             piece = tail[position : position + size]
-            arrays[name] = from_raw(spec.datatype, shape, piece, name)
+            arrays[name] = from_raw(datatype, shape, piece, name)
             position += size
         if tail is not None and position != len(tail):
             raise Invalid("bad_binary", f"{len(tail) - position} binary bytes belong to no input")
-        return arrays
+        return arrays if table is None else table.arrays(arrays)
 
     def _writer(self, request: InferRequest) -> "partial[Answer]":
-        everything_binary = _flag(request.parameters, "binary_data_output", default=False)
+        binary = _flag(request.parameters, "binary_data_output", default=False)
         if request.outputs is None:
-            chosen, binary = self._plain, [everything_binary] * len(self._plain)
+            chosen = self._binary if binary else self._plain
         else:
-            chosen, binary = [], []
-            for wanted in request.outputs:
-                spec = output_spec(self._outputs, wanted.name)
-                if wanted.parameters:
-                    refuse_unsupported(wanted.parameters, spec.name)
-                chosen.append((spec.name, _opening(spec), spec.datatype is Datatype.BYTES))
-                binary.append(_flag(wanted.parameters, "binary_data", default=everything_binary))
-        if any(binary):
-            return partial(self._write_binary, chosen, binary, request.id)
+            chosen = [self._choose(wanted, binary) for wanted in request.outputs]
+        if any(each.binary for each in chosen):
+            return partial(self._write_binary, chosen, request.id)
         return partial(self._write_json, chosen, request.id)
 
+    def _choose(self, wanted: WantedOutput, everything_binary: bool) -> "_Chosen":
+        spec = output_spec(self._outputs, wanted.name)
+        parameters = wanted.parameters
+        if not parameters:
+            return _Chosen(spec, binary=everything_binary)
+        refuse_unsupported(parameters, spec.name)
+        binary = _flag(parameters, "binary_data", default=everything_binary)
+        count = parameters.get(classification.PARAMETER)
+        classes = 0 if count is None else classification.class_count(spec, count)
+        return _Chosen(spec, binary=binary, classes=classes, batched=self._signature.batched)
+
     def _write_json(
-        self, chosen: Sequence[tuple[str, bytes, bool]], request_id: str | None, call: Call
+        self, chosen: "Sequence[_Chosen]", request_id: str | None, call: Call
     ) -> Answer:
         outputs = call.outputs or {}
         parts = [self._opening(request_id)]
-        for name, opening, is_text in chosen:
-            array = outputs[name]
-            parts += (opening, _shape(array), b',"data":', _json_data(array, is_text), b"},")
+        for each in chosen:
+            array = each.of(outputs)
+            parts += (each.opening, _shape(array), b',"data":', _json_data(array, each.text), b"},")
         return Answer(_close(parts))
 
     def _write_binary(
-        self,
-        chosen: Sequence[tuple[str, bytes, bool]],
-        binary: Sequence[bool],
-        request_id: str | None,
-        call: Call,
+        self, chosen: "Sequence[_Chosen]", request_id: str | None, call: Call
     ) -> Answer:
         outputs = call.outputs or {}
         parts = [self._opening(request_id)]
         raws: list[bytes] = []
-        for (name, opening, is_text), as_binary in zip(chosen, binary, strict=True):
-            array = outputs[name]
-            parts += (opening, _shape(array))
-            if as_binary:
+        for each in chosen:
+            array = each.of(outputs)
+            parts += (each.opening, _shape(array))
+            if each.binary:
                 raw = to_raw(array)
                 raws.append(raw)
                 parts.append(b',"parameters":{"binary_data_size":%d}},' % len(raw))
             else:
-                parts += (b',"data":', _json_data(array, is_text), b"},")
+                parts += (b',"data":', _json_data(array, each.text), b"},")
         head = _close(parts)
         return Answer(
             b"".join((head, *raws)),
@@ -220,11 +241,31 @@ class OipCodec:
 _FEW: Final = 64
 
 
-def _opening(spec: TensorSpec) -> bytes:
-    return b'{"name":%b,"datatype":"%b","shape":' % (
-        orjson.dumps(spec.name),
-        spec.datatype.encode(),
-    )
+class _Chosen:
+    """One output of an answer: how it begins, and whether its data is text, binary, or classes."""
+
+    __slots__ = ("batched", "binary", "classes", "opening", "spec", "text")
+
+    def __init__(
+        self, spec: TensorSpec, *, binary: bool = False, classes: int = 0, batched: bool = True
+    ) -> None:
+        datatype = Datatype.BYTES if classes else spec.datatype
+        self.spec = spec
+        self.binary = binary
+        self.classes = classes
+        self.batched = batched
+        self.text = datatype is Datatype.BYTES
+        self.opening = b'{"name":%b,"datatype":"%b","shape":' % (
+            orjson.dumps(spec.name),
+            datatype.encode(),
+        )
+
+    def of(self, outputs: Arrays) -> Array:
+        """The output's array, or its best classes."""
+        array = outputs[self.spec.name]
+        if not self.classes:
+            return array
+        return classification.best_classes(self.spec, array, self.classes, batched=self.batched)
 
 
 def _close(parts: list[bytes]) -> bytes:

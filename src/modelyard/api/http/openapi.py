@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.plain import plain_list
 from modelyard.core.datatypes import Datatype
 from modelyard.core.ports import Exchange, Served
@@ -22,7 +23,7 @@ _ERROR_STATUSES: Final = {
 _DATATYPES: Final = [datatype.value for datatype in Datatype]
 
 
-def document(exchange: Exchange, version: str) -> dict[str, Any]:
+def document(exchange: Exchange, version: str, contracts: Contracts = NO_CLOUD) -> dict[str, Any]:
     """The document as of now, OpenAPI 3.1."""
     paths: dict[str, Any] = {
         "/v2": {"get": _get("Server metadata", "ServerMetadata")},

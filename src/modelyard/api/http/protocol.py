@@ -17,8 +17,6 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from modelyard.api.http.cycles import (
-    LIVE,
-    READY,
     HealthCycle,
     InferenceCycle,
     RefusalCycle,
@@ -182,7 +180,7 @@ class InferenceProtocol(HttpToolsProtocol):
                 )
                 self._begin(self._begun)
                 return
-        elif method == b"GET" and path in (LIVE, READY):
+        elif method == b"GET" and path in self.surroundings.health_paths:
             self._begin(HealthCycle(self, path, keep_alive=self._stays()))
             return
         # The ASGI scope is made only now that somebody needs it.

@@ -5,8 +5,10 @@
 an object of columns, a list of them, `instances`, `inputs`, or a pandas frame in its `split` form.
 """
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import orjson
 
@@ -17,56 +19,56 @@ from modelyard.core.call import Call
 from modelyard.core.datatypes import Array
 from modelyard.core.errors import Invalid
 from modelyard.core.ports import Headers, Served
-from modelyard.core.signature import FREE, TensorSpec
-from modelyard.core.table import TableReader, predictions
-from modelyard.core.tensors import from_list
+from modelyard.core.signature import FREE, Signature, TensorSpec
+from modelyard.core.table import Predictions, TableReader, predictions
+from modelyard.core.tensors import from_list, text
 
+_ONLY_SIGNATURE: Final = ("", "serving_default", None)
 _SHAPES = (
     'send one object of columns, a list of them, {"instances": […]}, {"inputs": {…}} or '
     '{"columns": […], "data": [[…]]}'
 )
 
 
-class RowsCodec:
-    """Reads rows and writes predictions for one served version."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a body of rows holds: the model's input tensors, and how they were given."""
 
-    def __init__(self, served: Served, *, always_plural: bool) -> None:
-        self._signature = served.signature
-        self._always_plural = always_plural
-        self._reader = TableReader(served.signature) if served.signature.is_table else None
-        self._names = frozenset(column.name for column in served.signature.columns)
-        self._tail = b',"model":%b,"version":%d}' % (orjson.dumps(served.model), served.version)
+    inputs: Mapping[str, Array]
+    is_one: bool = False
+    is_columnar: bool = False
 
-    def read(self, headers: Headers, body: bytes) -> Question:
-        """Decode whichever of the contracts the body follows."""
-        try:
-            content = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            content = read_lenient(body, error)
-        is_one = False
+
+class RowsReader:
+    """Reads rows, in any of the shapes that people send them, for one signature."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self._reader = TableReader(signature) if signature.is_table else None
+        self._names = frozenset(column.name for column in signature.columns)
+
+    def read(self, content: object) -> Rows:
+        """The tensors in a body's content; raises `Invalid`."""
         if isinstance(content, dict):
-            inputs, is_one = self._read_object(content)
-        elif isinstance(content, list):
-            inputs = self._read_list(content)
-        else:
-            raise Invalid("bad_rows", f"the body is no rows; {_SHAPES}")
-        rows = self._signature.check(inputs)
-        one = is_one and not self._always_plural
-        return Question(inputs, rows, self._write_one if one else self._write_many)
+            return self._read_object(content)
+        if isinstance(content, list):
+            return Rows(self._read_list(content))
+        raise Invalid("bad_rows", f"the body is no rows; {_SHAPES}")
 
-    def _read_object(self, content: dict[str, Any]) -> tuple[Mapping[str, Array], bool]:
+    def _read_object(self, content: dict[str, Any]) -> Rows:
         # Names of the table's own columns win: a column may well be called "instances".
         if self._reader is not None and self._names <= content.keys():
-            return self._reader.rows([content]), True
+            return Rows(self._reader.rows([content]), is_one=True)
         for key, read in self._wrappers().items():
             if key in content:
-                return read(content[key]), False
+                return Rows(read(content[key]), is_columnar=key == "inputs")
         if "columns" in content and "data" in content:
-            return self._read_split(content), False
+            return Rows(self._read_split(content))
         if self._reader is not None:
-            return self._reader.rows([content]), True
-        if self._signature.batched and content.keys() == {s.name for s in self._signature.inputs}:
-            return self._stack([content]), True
+            return Rows(self._reader.rows([content]), is_one=True)
+        inputs = self.signature.inputs
+        if self.signature.batched and content.keys() == {spec.name for spec in inputs}:
+            return Rows(self._stack([content]), is_one=True)
         raise Invalid("bad_rows", f"the body is no rows; {_SHAPES}")
 
     def _wrappers(self) -> dict[str, Callable[[Any], Mapping[str, Array]]]:
@@ -84,7 +86,7 @@ class RowsCodec:
         if self._reader is None:
             return self._stack(rows)
         if rows and isinstance(rows[0], list):
-            return self._reader.columns(_by_column([c.name for c in self._signature.columns], rows))
+            return self._reader.columns(_by_column([c.name for c in self.signature.columns], rows))
         return self._reader.rows(rows)
 
     def _read_columns(self, columns: object) -> Mapping[str, Array]:
@@ -95,7 +97,7 @@ class RowsCodec:
         if self._reader is None:
             return {
                 spec.name: _nested(spec, columns[spec.name])
-                for spec in self._signature.inputs
+                for spec in self.signature.inputs
                 if spec.name in columns
             }
         for name, values in columns.items():
@@ -115,8 +117,8 @@ class RowsCodec:
         return self._reader.columns(_by_column(names, data))
 
     def _stack(self, rows: Sequence[object]) -> Mapping[str, Array]:
-        specs = self._signature.inputs
-        if not self._signature.batched:
+        specs = self.signature.inputs
+        if not self.signature.batched:
             raise Invalid("not_rows", "this model takes whole tensors, not rows; call it over /v2")
         if len(specs) == 1 and not (rows and isinstance(rows[0], dict)):
             return {specs[0].name: _nested(specs[0], rows)}
@@ -132,32 +134,121 @@ class RowsCodec:
             stacked[spec.name] = _nested(spec, values)
         return stacked
 
-    def _write_one(self, call: Call) -> Answer:
-        found = predictions(self._signature, call.outputs or {}, plain_list)
+
+class RowsCodec:
+    """Reads rows and writes predictions for one served version: `POST /predict/{model}`."""
+
+    def __init__(self, served: Served) -> None:
+        self._reader = RowsReader(served.signature)
+        self._writer = PredictionsWriter(served)
+
+    def read(self, headers: Headers, body: bytes) -> Question:
+        """Decode whichever of the contracts the body follows."""
+        rows = self._reader.read(read_json(body))
+        count = self._reader.signature.check(rows.inputs)
+        write = self._writer.one if rows.is_one else self._writer.many
+        return Question(rows.inputs, count, write)
+
+
+class V1Codec:
+    """TensorFlow Serving's `:predict`, and KServe's v1: always `predictions`.
+
+    A request in columns is answered in columns too, under `outputs`, as TensorFlow Serving does it.
+    Sources: TensorFlow Serving, RESTful API, "Predict API" and "Encoding binary values"; KServe, v1
+    protocol.
+    """
+
+    def __init__(self, served: Served) -> None:
+        self._reader = RowsReader(served.signature)
+        self._writer = PredictionsWriter(served)
+
+    def read(self, headers: Headers, body: bytes) -> Question:
+        """Decode rows under `instances`, columns under `inputs`, or whatever else is a table."""
+        content = read_json(body)
+        if isinstance(content, dict):
+            _check_v1(content)
+        if b'"b64"' in body:
+            content = _without_b64(content)
+        rows = self._reader.read(content)
+        count = self._reader.signature.check(rows.inputs)
+        write = self._writer.columns if rows.is_columnar else self._writer.many
+        return Question(rows.inputs, count, write)
+
+
+class PredictionsWriter:
+    """Writes what a caller who sent rows wants back, for one served version."""
+
+    def __init__(self, served: Served) -> None:
+        self._signature = served.signature
+        self._tail = b',"model":%b,"version":%d}' % (orjson.dumps(served.model), served.version)
+
+    def predictions(self, call: Call) -> Predictions:
+        """One plain value a row, and the probabilities where the model gives some."""
+        return predictions(self._signature, call.outputs or {}, plain_list)
+
+    def one(self, call: Call) -> Answer:
+        """`prediction` of the only row."""
+        found = self.predictions(call)
         answer: dict[str, object] = {"prediction": found.values[0]}
         if found.probabilities is not None:
             answer["probabilities"] = found.probabilities[0]
         return self._finish(answer)
 
-    def _write_many(self, call: Call) -> Answer:
-        found = predictions(self._signature, call.outputs or {}, plain_list)
+    def many(self, call: Call) -> Answer:
+        """`predictions` of all rows."""
+        return self._finish(self._answer(call))
+
+    def columns(self, call: Call) -> Answer:
+        """`predictions` of all rows, and beside them the `outputs` as they are, by name."""
+        outputs: object = {name: plain_list(array) for name, array in (call.outputs or {}).items()}
+        if isinstance(outputs, dict) and len(outputs) == 1:
+            (outputs,) = outputs.values()
+        return self._finish(self._answer(call) | {"outputs": outputs})
+
+    def _answer(self, call: Call) -> dict[str, object]:
+        found = self.predictions(call)
         answer: dict[str, object] = {"predictions": found.values}
         if found.probabilities is not None:
             answer["probabilities"] = found.probabilities
-        return self._finish(answer)
+        return answer
 
     def _finish(self, answer: dict[str, object]) -> Answer:
         return Answer(orjson.dumps(answer)[:-1] + self._tail)
 
 
-def predict_codec(served: Served) -> RowsCodec:
-    """The codec of `POST /predict/{model}`."""
-    return RowsCodec(served, always_plural=False)
+def read_json(body: bytes) -> Any:
+    """A body's content, NaN as Python writes it included; raises `Invalid`."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return read_lenient(body, error)
 
 
-def v1_codec(served: Served) -> RowsCodec:
-    """The codec of `POST /v1/models/{model}:predict`."""
-    return RowsCodec(served, always_plural=True)
+def _check_v1(content: Mapping[str, object]) -> None:
+    if "instances" in content and "inputs" in content:
+        raise Invalid("bad_rows", "send rows as 'instances' or columns as 'inputs', not both")
+    signature = content.get("signature_name", "")
+    if ("instances" in content or "inputs" in content) and signature not in _ONLY_SIGNATURE:
+        raise Invalid(
+            "unknown_signature",
+            f"a model has one signature here, 'serving_default', not '{signature!s:.80}'",
+            field="signature_name",
+        )
+
+
+def _without_b64(value: Any) -> Any:
+    """The content with each `{"b64": …}` replaced by the text that it encodes."""
+    if isinstance(value, list):
+        return [_without_b64(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    encoded = value.get("b64")
+    if len(value) == 1 and isinstance(encoded, str):
+        try:
+            return text(base64.b64decode(encoded, validate=True), "b64")
+        except ValueError:
+            raise Invalid("bad_base64", "a 'b64' value is not base64", field="b64") from None
+    return {name: _without_b64(each) for name, each in value.items()}
 
 
 def _is_list_of(value: object, kind: type) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import uvicorn
 
 from modelyard.api.addresses import bind
+from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.protocol import InferenceProtocol
 from modelyard.api.http.surroundings import Surroundings
 from modelyard.core.ports import Exchange, Operations
@@ -24,12 +25,9 @@ _CLOSING_POLL_S: Final = 0.01
 class LazyApplication:
     """The ASGI application, imported and made in a thread at the first request that needs it."""
 
-    def __init__(
-        self, exchange: Exchange, version: str, operations: Operations | None = None
-    ) -> None:
+    def __init__(self, exchange: Exchange, **options: Any) -> None:
         self._exchange = exchange
-        self._version = version
-        self.operations = operations
+        self._options = options
         self._made: asyncio.Future[Any] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -42,7 +40,7 @@ class LazyApplication:
     def _make(self) -> object:
         from modelyard.api.http.application import make_application
 
-        return make_application(self._exchange, self._version)
+        return make_application(self._exchange, **self._options)
 
 
 class _Connection(InferenceProtocol):
@@ -62,7 +60,8 @@ class HttpServer:
     """Answers calls over HTTP until it is stopped.
 
     Its connections come from a port of its own (`port`, 0 for a free one), or, where that is None,
-    from somebody else who accepts them: `adopt`.
+    from somebody else who accepts them: `adopt`. Callers may load and unload models through
+    `operations` only where `may_change` says so.
     """
 
     def __init__(
@@ -74,14 +73,25 @@ class HttpServer:
         max_body_bytes: int,
         version: str,
         operations: Operations | None = None,
+        may_change: bool = False,
+        contracts: Contracts = NO_CLOUD,
         on_closed: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host
         self._port = port
         self._on_closed = on_closed
-        self._surroundings = Surroundings(exchange, max_body_bytes=max_body_bytes)
+        self._surroundings = Surroundings(
+            exchange, max_body_bytes=max_body_bytes, contracts=contracts
+        )
+        application = LazyApplication(
+            exchange,
+            version=version,
+            operations=operations,
+            may_change=may_change,
+            contracts=contracts,
+        )
         config = uvicorn.Config(
-            LazyApplication(exchange, version, operations),
+            application,
             http=InferenceProtocol,
             ws="none",
             lifespan="off",

@@ -6,6 +6,7 @@ from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from modelyard.api.http.contracts import LIVE, NO_CLOUD, READY, Contracts
 from modelyard.api.http.doors import Door, Doors
 from modelyard.api.http.preferences import Preferences
 from modelyard.core.ports import Exchange, Headers
@@ -27,9 +28,13 @@ class KnownHead:
 class Surroundings:
     """The exchange and its doors, the reader of large bodies, and the head of a good answer."""
 
-    def __init__(self, exchange: Exchange, *, max_body_bytes: int) -> None:
+    def __init__(
+        self, exchange: Exchange, *, max_body_bytes: int, contracts: Contracts = NO_CLOUD
+    ) -> None:
         self.exchange = exchange
-        self.doors = Doors(exchange)
+        self.contracts = contracts
+        self.doors = Doors(exchange, contracts)
+        self.health_paths = frozenset((LIVE, READY)) | contracts.ready_paths
         self.max_body_bytes = max_body_bytes
         # One thread: large requests wait for each other, and the loop for a time slice at most.
         self.reader = ThreadPoolExecutor(1, "modelyard reader")
