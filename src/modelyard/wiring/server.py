@@ -5,6 +5,7 @@ import contextlib
 import gc
 import signal
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,6 +48,7 @@ class Server:
         siblings: "Siblings | None" = None,
     ) -> None:
         from modelyard.api.grpc.server import GrpcServer
+        from modelyard.api.http.contracts import Contracts
         from modelyard.api.http.server import HttpServer
         from modelyard.gateway.open_gate import OpenGate
         from modelyard.serving.exchange import LocalExchange
@@ -72,6 +74,9 @@ class Server:
             max_body_bytes=config.max_body_bytes,
             version=__version__,
             operations=operations,
+            # Until callers have keys, only those on this machine may change what is served.
+            may_change=config.is_loopback,
+            contracts=Contracts(config.default_model, config.health_route, config.predict_route),
             on_closed=on_closed,
         )
         self._grpc = GrpcServer(
@@ -81,6 +86,7 @@ class Server:
             max_message_bytes=config.max_body_bytes,
             reuse_port=is_worker,
             operations=operations,
+            may_change=config.is_loopback,
         )
 
     async def start(self, on_listening: Callable[[], None] = lambda: None) -> Addresses:
@@ -116,21 +122,27 @@ class Server:
             ],
         )
 
-    async def release(self, take: Callable[[socket.socket], None]) -> None:
-        """Give the HTTP connections away, each when its request is answered."""
-        self.exchange.drain()
-        await self.http.release(take, self._config.drain_s)
+    async def stop(self, take: Callable[[socket.socket], None] | None = None) -> None:
+        """Accept no more, finish what was accepted, settle, close.
 
-    async def stop(self) -> None:
-        """Accept no more, finish what was accepted, settle, close."""
-        self.exchange.drain()
+        With `take` the HTTP connections are given to it, each when its request is answered: another
+        worker goes on with them, so this one does not say that the server stops.
+        """
+        if take is None:
+            self.exchange.drain()
         grace_s = self._config.drain_s
         await asyncio.gather(
-            self.node.stop(grace_s), self.http.stop(grace_s), self._grpc.stop(grace_s)
+            self.node.stop(grace_s), self._end_http(take, grace_s), self._grpc.stop(grace_s)
         )
         self.exchange.close()
         if self._places is not None:
             await asyncio.to_thread(self._places.close)
+
+    async def _end_http(self, take: Callable[[socket.socket], None] | None, grace_s: float) -> None:
+        until_s = time.monotonic() + grace_s
+        if take is not None:
+            await self.http.release(take, grace_s)
+        await self.http.stop(until_s - time.monotonic())
 
 
 async def serve_until_signalled(config: Config, on_started: Callable[[Addresses], None]) -> None:

@@ -122,11 +122,9 @@ class _Shift:
         _die_after(config.drain_s + _MARGIN_S)
         self._take_connections()
         asyncio.get_running_loop().remove_reader(self._handover)
-        if self._order.hand_over:
-            outbox = Outbox(self._handover)
-            await self._server.release(outbox.put)
-            await outbox.emptied()
-        await self._server.stop()
+        outbox = Outbox(self._handover)
+        await self._server.stop(outbox.put if self._order.hand_over else None)
+        await outbox.emptied()
         await self._say("departed", await self._report(None))
 
     def _listen(self) -> None:
