@@ -11,10 +11,14 @@ from modelyard.core.datatypes import Datatype
 from modelyard.core.errors import NotFound, Unavailable
 from modelyard.core.route import Options, Route, Target
 from modelyard.core.signature import Signature, TensorSpec
-from modelyard.serving.endpoint import Endpoint
+from modelyard.gateway.open_gate import OpenGate
+from modelyard.serving.cost import BatchCost
+from modelyard.serving.endpoint import Endpoint, Identity
 from modelyard.serving.exchange import LocalExchange
 from modelyard.serving.node import Node
-from modelyard.testing.serving import FunctionRuntime, endpoint_of
+from modelyard.serving.scheduler import Scheduler
+from modelyard.serving.statistics import Statistics
+from modelyard.testing.serving import LIMITS, FunctionRuntime, endpoint_of
 
 SIGNATURE = Signature(
     (TensorSpec("x", Datatype.FP32, (-1,)),), (TensorSpec("y", Datatype.FP32, (-1,)),)
@@ -48,6 +52,17 @@ class Registry:
     def change(self, *routes: Route) -> None:
         self.current = list(routes)
         self.changes += 1
+
+
+class Ailing(Scheduler):
+    """A backend whose process may be dead."""
+
+    version: int
+    troubles: dict[int, str]
+
+    @property
+    def trouble(self) -> str | None:
+        return self.troubles.get(self.version)
 
 
 def opener(broken: set[tuple[str, int]]) -> Callable[[str, int, Options], Endpoint]:
@@ -263,3 +278,187 @@ def test_a_load_that_hangs_does_not_keep_a_node_from_stopping() -> None:
         assert exchange.serving() == {}
 
     asyncio.run(go())
+
+
+def test_a_canary_takes_its_share_and_a_shadow_none() -> None:
+    """Of a route with two versions both are loaded, and each gets its part of the calls."""
+    registry = Registry(to("a", 1, 2, canary=25.0))
+
+    async def script(exchange: LocalExchange) -> None:
+        chosen = [exchange.find("a").version for _ in range(200)]
+        assert 45 <= chosen.count(2) <= 55
+        assert [exchange.find("a", version).version for version in ("1", "2")] == [1, 2]
+        with pytest.raises(NotFound, match="1, 2 are"):
+            exchange.find("a", "3")
+        registry.change(to("a", 1).with_shadow(2, 100.0))
+        await until(lambda: {exchange.find("a").version for _ in range(50)} == {1})
+        assert exchange.find("a", "2").version == 2
+        registry.change(to("a", 2))
+        await until(lambda: exchange.serving() == {"a": 2})
+        assert [(line.version, line.ready) for line in exchange.listings()] == [(2, True)]
+
+    follow(registry, script)
+
+
+def test_a_canary_that_fails_leaves_all_calls_to_the_stable_version() -> None:
+    """Its share goes back, the reason is listed, the node stays ready, and it is tried again."""
+    broken = {("a", 2)}
+    registry = Registry(to("a", 1))
+
+    async def script(exchange: LocalExchange) -> None:
+        registry.change(to("a", 1, 2, canary=50.0))
+        await until(lambda: any(line.reason == "a:2 is damaged" for line in exchange.listings()))
+        assert {exchange.find("a").version for _ in range(50)} == {1}
+        assert exchange.is_ready()
+        [route] = exchange.report()
+        assert [(each.asked, each.given, each.ready) for each in route.targets] == [
+            (50.0, 100.0, True),
+            (50.0, 0.0, False),
+        ]
+        assert route.targets[1].reason == "a:2 is damaged"
+        with pytest.raises(Unavailable, match="a:2 is damaged"):
+            exchange.find("a", "2")
+        broken.clear()
+        await until(lambda: {exchange.find("a").version for _ in range(50)} == {1, 2})
+
+    follow(registry, script, broken)
+
+
+def test_a_stable_version_that_fails_displaces_nothing() -> None:
+    """Until the new stable version is there, what answered goes on, canary or not."""
+    broken = {("a", 2)}
+    registry = Registry(to("a", 1))
+
+    async def script(exchange: LocalExchange) -> None:
+        registry.change(to("a", 2, 3, canary=10.0))
+        await until(lambda: any(line.version == 3 and line.ready for line in exchange.listings()))
+        await until(lambda: any(line.reason == "a:2 is damaged" for line in exchange.listings()))
+        assert {exchange.find("a").version for _ in range(50)} == {1}
+        registry.change(to("a", 3))
+        await until(lambda: exchange.serving() == {"a": 3})
+
+    follow(registry, script, broken)
+
+
+def test_a_load_that_hangs_delays_no_other_route() -> None:
+    """While one version hangs, other models and other versions of it are deployed and removed."""
+    go_on = threading.Event()
+    registry = Registry(to("a", 1), to("b", 1))
+    late: list[FunctionRuntime] = []
+
+    def open_endpoint(model: str, version: int, options: Options) -> Endpoint:
+        if (model, version) == ("a", 2):
+            assert go_on.wait(20)
+            late.append(FunctionRuntime(SIGNATURE, lambda inputs: {"y": inputs["x"]}))
+            return endpoint_of(late[0], model=model, version=version)
+        return opener(set())(model, version, options)
+
+    async def go() -> None:
+        exchange = LocalExchange()
+        node = Node(registry, open_endpoint, exchange, poll_s=0.01)
+        await node.start()
+        registry.change(to("a", 2), to("b", 2), to("c", 1))
+        await until(lambda: exchange.serving() == {"a": 1, "b": 2, "c": 1})
+        registry.change(to("a", 3), to("c", 1))
+        await until(lambda: exchange.serving() == {"a": 3, "c": 1})
+        go_on.set()
+        await until(lambda: bool(late) and late[0].is_closed)
+        assert exchange.serving() == {"a": 3, "c": 1}
+        await node.stop()
+
+    asyncio.run(asyncio.wait_for(go(), 20))
+
+
+def test_loads_run_side_by_side_but_few_at_a_time() -> None:
+    """Four versions load at once, and no more."""
+    together, most, lock = 0, 0, threading.Lock()
+    four = threading.Barrier(4)
+
+    def open_endpoint(model: str, version: int, options: Options) -> Endpoint:
+        nonlocal together, most
+        with lock:
+            together += 1
+            most = max(most, together)
+        four.wait(20)
+        with lock:
+            together -= 1
+        return opener(set())(model, version, options)
+
+    async def go() -> None:
+        exchange = LocalExchange()
+        node = Node(
+            Registry(*(to(f"m{n}", 1) for n in range(8))), open_endpoint, exchange, poll_s=0.01
+        )
+        await asyncio.wait_for(node.start(), 20)
+        assert len(exchange.serving()) == 8
+        await node.stop()
+
+    asyncio.run(go())
+    assert most == 4
+
+
+def test_changed_options_load_a_version_anew() -> None:
+    """The version is swapped for itself; one that cannot be loaded so goes on as it was."""
+    opened: list[Options] = []
+    registry = Registry(to("a", 1))
+
+    def open_endpoint(model: str, version: int, options: Options) -> Endpoint:
+        opened.append(options)
+        if options.lanes == 7:
+            raise Unavailable("no", "seven is too many")
+        return opener(set())(model, version, options)
+
+    async def go() -> None:
+        exchange = LocalExchange()
+        node = Node(registry, open_endpoint, exchange, poll_s=0.01)
+        await node.start()
+        before = exchange.find("a")
+        registry.change(to("a", 1, options=Options(lanes=2)))
+        await until(lambda: exchange.find("a") is not before)
+        assert before.is_retired
+        after = exchange.find("a")
+        registry.change(to("a", 1, options=Options(lanes=7)))
+        await until(lambda: any(line.reason for line in exchange.listings()))
+        assert exchange.find("a") is after
+        [line] = exchange.listings()
+        assert (line.ready, line.reason) == (True, "seven is too many")
+        registry.change(to("a", 1, options=Options(lanes=2)))
+        await until(lambda: not any(line.reason for line in exchange.listings()))
+        assert exchange.find("a") is after
+        await node.stop()
+
+    asyncio.run(asyncio.wait_for(go(), 20))
+    assert opened == [Options(), Options(lanes=2), Options(lanes=7)]
+
+
+def test_a_version_in_trouble_is_not_ready_and_its_canary_share_goes_back() -> None:
+    """A backend that has died shows in listings and health; calls go where they are answered."""
+    registry = Registry(to("a", 1, 2, canary=50.0))
+    troubles: dict[int, str] = {}
+
+    def open_endpoint(model: str, version: int, options: Options) -> Endpoint:
+        runtime = FunctionRuntime(SIGNATURE, lambda inputs: {"y": inputs["x"]})
+        statistics = Statistics()
+        backend = Ailing(f"{model}:{version}", runtime, BatchCost(), LIMITS, statistics)
+        backend.version, backend.troubles = version, troubles
+        identity = Identity(
+            model=model, version=version, digest="", platform="test", signature=SIGNATURE
+        )
+        return Endpoint(identity, backend, OpenGate(), statistics)
+
+    async def go() -> None:
+        exchange = LocalExchange()
+        node = Node(registry, open_endpoint, exchange, poll_s=0.01)
+        await node.start()
+        troubles[2] = "its process died"
+        assert {exchange.find("a").version for _ in range(50)} == {1}
+        assert exchange.is_ready()
+        [one, two] = exchange.listings()
+        assert (one.ready, two.ready, two.reason) == (True, False, "its process died")
+        troubles[1] = "its process died too"
+        assert not exchange.is_ready()
+        troubles.clear()
+        assert {exchange.find("a").version for _ in range(50)} == {1, 2}
+        await node.stop()
+
+    asyncio.run(asyncio.wait_for(go(), 20))
