@@ -2,7 +2,7 @@
 
 import contextlib
 import getpass
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -113,8 +113,14 @@ class Yard:
             files=trained.files,
         )
 
-    def import_file(self, path: Path, *, name: str, sample: Any = None) -> Version:
-        """Package a model file and publish it; pickles only where `trust_pickle` is set."""
+    def import_file(
+        self, path: Path, *, name: str, sample: Any = None, packages: Sequence[str] = ()
+    ) -> Version:
+        """Package a model file and publish it; pickles only where `trust_pickle` is set.
+
+        A model that needs other versions of `packages` than a server has is served in a process
+        with an environment of its own, where the server's `trust_packages` allows it.
+        """
         from modelyard.packaging.package import package_file
 
         check_name(name)
@@ -126,6 +132,8 @@ class Yard:
                 staging=staging,
                 trust_pickle=self.config.trust_pickle,
             )
+            if packages:
+                bundle = bundle.asking_for(packages)
             return self.registry.publish(bundle, actor=self.actor)
 
     # Routes and names

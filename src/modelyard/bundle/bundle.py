@@ -1,8 +1,10 @@
 """A bundle at hand: its manifest, and a local file for each of its paths."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from modelyard.bundle.digest import PREFIX, sha256_bytes, sha256_file
 from modelyard.bundle.manifest import MANIFEST_PATH, FileEntry, Manifest
@@ -24,6 +26,12 @@ class Bundle:
     def digest(self) -> str:
         """`sha256:…`, the name of exactly these bytes."""
         return self.manifest.digest
+
+    def asking_for(self, packages: Sequence[str]) -> "Bundle":
+        """The same bundle, served with packages of its own; raises `Invalid` for what is none."""
+        serving = msgspec.structs.replace(self.manifest.serving, packages=tuple(packages))
+        manifest = msgspec.structs.replace(self.manifest, serving=serving)
+        return Bundle(Manifest.decode(manifest.encode()), self.files)
 
     def entry(self, path: str) -> FileEntry:
         """The manifest's entry for a path; raises `NotFound`."""

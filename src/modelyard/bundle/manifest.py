@@ -15,6 +15,10 @@ from modelyard.core.signature import Signature
 SCHEMA: Final = "modelyard.bundle/1"
 MANIFEST_PATH: Final = "bundle.json"
 
+_NAME: Final = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+_VERSIONS: Final = r"(~=|===?|!=|<=?|>=?)[A-Za-z0-9._*+!-]+"
+_REQUIREMENT: Final = rf"\A{_NAME}(\[{_NAME}(,{_NAME})*\])?({_VERSIONS}(,{_VERSIONS})*)?\Z"
+
 
 class Format(StrEnum):
     """How the file that the runtime opens is written. None of them can run code when opened."""
@@ -41,11 +45,16 @@ class Framework(msgspec.Struct, frozen=True):
     version: str
 
 
+Requirement = Annotated[str, msgspec.Meta(pattern=_REQUIREMENT, max_length=200)]
+"""A package by name and versions, as PEP 508 writes them; no addresses, no markers."""
+
+
 class Serving(msgspec.Struct, frozen=True):
-    """Which file answers calls, and in which format."""
+    """Which file answers calls, in which format, and what packages of its own that needs."""
 
     format: Format
     path: str
+    packages: tuple[Requirement, ...] = ()
 
 
 class Conversion(msgspec.Struct, frozen=True):

@@ -38,6 +38,14 @@ def import_file(
         ),
     ] = None,
     deploy: Annotated[bool, typer.Option("--deploy", help="Route calls to it at once.")] = False,
+    package: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME==VERSION",
+            help="A package that the model needs in another version than the server has: it is "
+            "served in a process and environment of its own. May be given several times.",
+        ),
+    ] = None,
     trust_pickle: Annotated[
         bool,
         typer.Option(
@@ -55,7 +63,7 @@ def import_file(
 
     rows = None if sample is None else read_sample(sample)
     with Settings.of(context).yard(trust_pickle=trust_pickle or None) as yard:
-        version = yard.import_file(path, name=name, sample=rows)
+        version = yard.import_file(path, name=name, sample=rows, packages=package or ())
         manifest = yard.registry.bundle(version).manifest
         if as_json:
             say_json(

@@ -154,6 +154,13 @@ class Config:
             "only for files of your own."
         },
     )
+    trust_packages: bool = field(
+        default=False,
+        metadata={
+            "doc": "Let bundles bring packages of their own, which are installed and run: only "
+            "for bundles that you trust."
+        },
+    )
     server: str = field(
         default="",
         metadata={

@@ -86,6 +86,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages that the bundle wants of its own."""
+        return Manifest.decode(self.manifest).serving.packages
+
+    @property
     def size_bytes(self) -> int:
         """The size of what a runtime holds in memory: the file that answers, and its weights."""
         manifest = Manifest.decode(self.manifest)

@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import logging
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,6 +18,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from modelyard.serving.process.child import Command, ModelProcess
+from modelyard.serving.process.environments import Environments
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     key: str
     job: bytes
+    packages: tuple[str, ...] = ()
     must: bool = False
     cost_us: float | None = None
 
@@ -75,6 +78,7 @@ class PlaceReport(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None
     restarts: int
     users: int
+    packages: dict[str, str] = {}
 
 
 class _Place:
@@ -86,11 +90,13 @@ class _Place:
 class LocalPlaces:
     """Owns the model processes of a node. Safe to use from many threads.
 
-    A process ends when the last who found it has left it.
+    A process ends when the last who found it has left it. Environments of packages that bundles ask
+    for are kept in the folder `environments`.
     """
 
-    def __init__(self, command: Command, *, process_us: float) -> None:
+    def __init__(self, command: Command, environments: Path, *, process_us: float) -> None:
         self._command = command
+        self._environments = Environments(environments)
         self._process_us = process_us
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -141,6 +147,7 @@ class LocalPlaces:
                     pid=place.process.pid,
                     restarts=place.process.restarts,
                     users=len(place.holders),
+                    packages=place.process.packages,
                 )
                 for place in self._places.values()
             ]
@@ -170,7 +177,13 @@ class LocalPlaces:
             self._folder = Path(tempfile.mkdtemp(prefix="modelyard-"))
         path = self._folder / f"{next(self._numbers)}.sock"
         _log.info("%s gets a process of its own", question.name)
-        return _Place(ModelProcess(question.name, question.job, self._command, path))
+
+        def find_python() -> str:
+            if not question.packages:
+                return sys.executable
+            return self._environments.python(question.packages)
+
+        return _Place(ModelProcess(question.name, question.job, self._command, find_python, path))
 
     def _drop(self, key: str, place: _Place) -> None:
         with self._lock:

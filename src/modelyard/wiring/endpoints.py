@@ -1,15 +1,17 @@
 """How a node loads a version: find it a place, and make an endpoint of what runs there."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from modelyard.core.config import Config
+from modelyard.core.errors import UntrustedFormat
 from modelyard.core.names import Reference
 from modelyard.core.ports import Gate
 from modelyard.core.route import Options
 from modelyard.core.signature import Signature
 from modelyard.registry.registry import Registry
-from modelyard.wiring.machine import usable_cores
+from modelyard.wiring.machine import release_memory, usable_cores
 
 if TYPE_CHECKING:
     from modelyard.serving.backend import Backend
@@ -73,6 +75,7 @@ class _Opener:
         cores = usable_cores()
         limits = Limits.of(self._config, options, cores)
         bundle = self._registry.bundle(self._registry.resolve(Reference(model, version=number)))
+        _check_packages(bundle.manifest.serving.packages, trusted=self._config.trust_packages)
         threads = options.threads or self._config.threads
         return Job.of(model, number, bundle, limits, cores=cores, threads=threads)
 
@@ -89,11 +92,17 @@ class _Opener:
 
         place = options.place or self._config.place
         isolation = options.isolation or self._config.isolation
-        must = isolation == "process" or place == "process"
+        must = isolation == "process" or place == "process" or bool(job.packages)
         if not must and (place == "worker" or self._workers == 1):
             return load(job).scheduler(statistics)
         large = job.size_bytes > self._config.process_bytes
-        asked = Question(name=job.name, key=job.key, job=job.encode(), must=must or large)
+        asked = Question(
+            name=job.name,
+            key=job.key,
+            job=job.encode(),
+            packages=job.packages,
+            must=must or large,
+        )
         placement = self._places.find(asked)
         if isinstance(placement, There):
             return self._remote(job, signature, placement, statistics)
@@ -101,6 +110,8 @@ class _Opener:
         placement = self._places.find(asked.measured(loaded.row_us))
         if isinstance(placement, There):
             loaded.runtime.close()
+            del loaded
+            release_memory()
             return self._remote(job, signature, placement, statistics)
         return loaded.scheduler(statistics)
 
@@ -121,3 +132,13 @@ class _Opener:
         )
         backend.open(_WELCOME_S)
         return backend
+
+
+def _check_packages(packages: Sequence[str], *, trusted: bool) -> None:
+    if packages and not trusted:
+        raise UntrustedFormat(
+            "untrusted_packages",
+            f"the bundle brings packages of its own ({', '.join(packages):.200}), whose code would "
+            "run here; if you trust it, set 'trust_packages'",
+            field="packages",
+        )

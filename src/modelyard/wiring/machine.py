@@ -1,6 +1,7 @@
 """What this machine lets a process use."""
 
 import contextlib
+import ctypes
 import os
 from pathlib import Path
 
@@ -21,6 +22,13 @@ def raise_descriptor_limit() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def release_memory() -> None:
+    """Give the system back what a load has freed: the C library would keep it, up to a model's size
+    after a model was opened twice."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def pss_bytes(pid: int) -> int | None:

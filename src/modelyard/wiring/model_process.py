@@ -8,33 +8,36 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from modelyard.core.config import Config
 from modelyard.serving.places import LocalPlaces
 from modelyard.serving.process.child import Told, encode_told, read_frame, write_frame
 from modelyard.serving.process.faults import to_fault
+from modelyard.wiring.machine import release_memory
 
 if TYPE_CHECKING:
-    from modelyard.serving.loading import Loaded
+    from modelyard.serving.loading import Job, Loaded
 
 _MODULE: Final = "modelyard.wiring.model_process"
 
 
-def command(listener: int, control: int) -> Sequence[str]:
+def command(python: str, listener: int, control: int) -> Sequence[str]:
     """The command line of a process that inherits these two sockets."""
     # -P: the folder that a server was started in is no place to import code from.
-    return [sys.executable, "-P", "-m", _MODULE, str(listener), str(control)]
+    return [python, "-P", "-m", _MODULE, str(listener), str(control)]
 
 
 def local_places(config: Config) -> LocalPlaces:
     """The owner of a node's model processes. Starts none yet."""
-    return LocalPlaces(command, process_us=config.process_us)
+    return LocalPlaces(command, config.home / "environments", process_us=config.process_us)
 
 
 def main(listener: socket.socket, control: socket.socket) -> int:
@@ -52,9 +55,15 @@ def main(listener: socket.socket, control: socket.socket) -> int:
     except BaseException as error:  # noqa: BLE001 - loading runs other people's code
         write_frame(control, encode_told(Told(to_fault(error))))
         return 1
-    write_frame(control, encode_told(Told()))
+    release_memory()
+    write_frame(control, encode_told(Told(packages=_versions(loaded.job))))
     _run(loaded, listener)
     return 0
+
+
+def _versions(job: "Job") -> dict[str, str]:
+    names = (re.split(r"[^A-Za-z0-9._-]", each)[0] for each in job.packages)
+    return {name: version(name) for name in names}
 
 
 def _end_with_owner(control: socket.socket) -> None:

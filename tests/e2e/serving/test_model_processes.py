@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,10 @@ class Rig:
         bundle = bundle_of(self.folder / name, *made)
         return Job.of(name, 1, bundle, limits, cores=2)
 
-    async def find(self, job: Job, *, must: bool = True) -> There:
-        question = Question(name=job.name, key=job.key, job=job.encode(), must=must)
+    async def find(self, job: Job) -> There:
+        question = Question(
+            name=job.name, key=job.key, job=job.encode(), packages=job.packages, must=True
+        )
         there = await asyncio.to_thread(self.places.find, question)
         assert isinstance(there, There)
         return there
@@ -118,7 +121,7 @@ def runs(tmp_path: Path) -> Runs:
 
     @contextlib.asynccontextmanager
     async def rig() -> AsyncIterator[Rig]:
-        places = LocalPlaces(command, process_us=1000)
+        places = LocalPlaces(command, tmp_path / "environments", process_us=1000)
         made = Rig(tmp_path, places)
         try:
             yield made
@@ -379,9 +382,63 @@ def test_a_version_that_cannot_be_loaded_says_why(runs: Runs) -> None:
 
 def test_the_first_who_measures_decides_for_all(tmp_path: Path) -> None:
     """A version that is light for one worker is not heavy for the next."""
-    places = LocalPlaces(command, process_us=1000)
+    places = LocalPlaces(command, tmp_path, process_us=1000)
     light = Question(name="m:1", key="light", job=b"")
     assert places.find(light) == Here()
     assert places.find(light.measured(900.0)) == Here()
     assert places.find(light.measured(1100.0)) == Here()
     places.close()
+
+
+def with_packages(job: Job, *packages: str) -> Job:
+    bundle = job.bundle().asking_for(packages)
+    return Job.of(job.model, job.version, bundle, job.limits, cores=job.cores)
+
+
+def test_a_bundle_has_its_own_packages(runs: Runs) -> None:
+    """A process sees the version that its bundle asks for, while the server has another."""
+
+    async def test(rig: Rig) -> None:
+        job = with_packages(rig.job(double()), "iniconfig==2.0.0")
+        assert version("iniconfig") != "2.0.0"
+        endpoint = await rig.endpoint(job)
+        assert rig.places.report()[0].packages == {"iniconfig": "2.0.0"}
+        assert (await ask(endpoint, row(1))).outcome is Outcome.OK
+        environments = rig.folder / "environments"
+        python = Path(psutil.Process(rig.pid()).cmdline()[0])
+        assert python.is_relative_to(environments)
+        made = sorted(environments.iterdir())
+        assert len(made) == 2, "one environment and its lock; nothing half-built"
+        # Another version of the model with the same needs: nothing is installed again.
+        await rig.endpoint(with_packages(rig.job(slow(), "other"), "iniconfig==2.0.0"))
+        assert sorted(environments.iterdir()) == made
+
+    runs(test)
+
+
+def test_packages_that_cannot_be_had_are_the_versions_reason(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What pip says is why the version is not served, and nothing half-made stays."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+
+    async def test(rig: Rig) -> None:
+        job = with_packages(rig.job(double()), "no-such-package-of-modelyard==1.0")
+        with pytest.raises(ModelyardError, match="no-such-package-of-modelyard") as caught:
+            await rig.find(job)
+        assert caught.value.code == "no_environment"
+        assert [each.suffix for each in (rig.folder / "environments").iterdir()] == [".lock"]
+        assert rig.places.report() == []
+
+    runs(test)
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    ["--index-url=x", "a @ https://x/a.whl", "../a", "a==1; x", "", "-e.", "a b", "a==1\n-r x"],
+)
+def test_a_requirement_is_a_name_and_versions(tmp_path: Path, requirement: str) -> None:
+    """Options, addresses and paths are no requirements: they would say where code comes from."""
+    with pytest.raises(ModelyardError) as caught:
+        bundle_of(tmp_path / "b", *double()).asking_for([requirement])
+    assert caught.value.code == "bad_manifest"

@@ -31,14 +31,19 @@ _HEAD: Final = struct.Struct("<I")
 
 _CHUNK: Final = 1024 * 1024
 
-Command = Callable[[int, int], Sequence[str]]
-"""The command line of a process, given the descriptors of its listening and control sockets."""
+Command = Callable[[str, int, int], Sequence[str]]
+"""The command line of a process: of an interpreter, and the descriptors of its listening and
+control sockets."""
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What a process tells its owner once: that it serves, or why it cannot."""
+    """What a process tells its owner once: that it serves, or why it cannot.
+
+    `packages` are those that the bundle asked for, in the versions that it got.
+    """
 
     fault: Fault | None = None
+    packages: dict[str, str] = {}
 
 
 encode_told: Final = msgspec.msgpack.Encoder().encode
@@ -48,13 +53,17 @@ decode_told: Final = msgspec.msgpack.Decoder(Told).decode
 class ModelProcess:
     """A process that serves one version, on a Unix socket at `path`, until it is stopped."""
 
-    def __init__(self, name: str, job: bytes, command: Command, path: Path) -> None:
+    def __init__(
+        self, name: str, job: bytes, command: Command, find_python: Callable[[], str], path: Path
+    ) -> None:
         self.name = name
         self.path = path
         self.restarts = 0
+        self.packages: dict[str, str] = {}
         self.pid: int | None = None
         self._job = job
         self._command = command
+        self._find_python = find_python
         self._error: ModelyardError | None = None
         self._settled = threading.Event()
         self._stopping = threading.Event()
@@ -81,9 +90,9 @@ class ModelProcess:
             if process is not None:
                 process.terminate()
         self._thread.join(grace_s)
-        if process is not None and self._thread.is_alive():
+        if process is not None:
             process.kill()
-        self._thread.join()
+            self._thread.join()
 
     def _watch(self) -> None:
         pause_s = 0.0
@@ -109,10 +118,14 @@ class ModelProcess:
             except OSError as error:
                 self._settle(Unavailable("no_model_process", f"no process for it: {error}"))
                 return str(error)
+            except ModelyardError as error:
+                self._settle(error)
+                return error.message
             if process is None:
                 return "stopped"
             told = self._load(ours)
             if told is not None:
+                self.packages = told.packages
                 self._settle(None if told.fault is None else to_error(told.fault))
             how = _in_words(process.wait())
             self.pid = None
@@ -123,11 +136,12 @@ class ModelProcess:
 
     def _start(self, control: socket.socket) -> "subprocess.Popen[bytes] | None":
         fds = self._listener.fileno(), control.fileno()
+        python = self._find_python()
         with self._lock:
             if self._stopping.is_set():
                 return None
             self._process = subprocess.Popen(  # noqa: S603 - our own module
-                self._command(*fds),
+                self._command(python, *fds),
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,
                 # What a model prints must not mix with what a server says on its standard output.
