@@ -1,6 +1,7 @@
 """How much of a text encoder's own speed is left over HTTP, and how fair is the queue?"""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from benchmarks.comparison import Comparison, compare_servers
 from benchmarks.goals import Goal
@@ -16,6 +17,7 @@ QUESTION = (
     "request, and how long does the slowest wait?"
 )
 _ALONE = "onnxruntime"
+_SECONDS = 5
 _LANES = {
     "1 lane of 1 thread": (1, 1),
     "1 lane of 2 threads": (1, 2),
@@ -45,7 +47,8 @@ _STEADY = STEADY - {"mosec", "bare-class", "fastapi-tuned"}
 
 
 def run(settings: Settings, say: Say) -> Report:
-    """Measure; some minutes."""
+    """Measure; some minutes. Five seconds a point at least, or 64 connections have a few turns."""
+    settings = replace(settings, seconds=max(settings.seconds, _SECONDS))
     comparison = Comparison(
         NAME,
         QUESTION,

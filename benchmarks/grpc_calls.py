@@ -2,6 +2,10 @@
 
 from benchmarks.comparison import Comparison, compare_servers
 from benchmarks.goals import Goal
+from benchmarks.peers.kserve import KServe
+from benchmarks.peers.limits import GrpcEcho
+from benchmarks.peers.mlserver import MlServer
+from benchmarks.peers.modelyard import Modelyard, default_workers
 from benchmarks.results import Report
 from benchmarks.run import Say, Settings
 

@@ -11,6 +11,6 @@ class Service:
     def __init__(self) -> None:
         self.served = Served()
 
-    @bentoml.api(route="/predict", batchable=True, max_batch_size=64, max_latency_ms=1000)
+    @bentoml.api(route="/predict", batchable=True, max_batch_size=64, max_latency_ms=10_000)
     def predict(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return self.served.many(rows)
