@@ -14,10 +14,12 @@ _BLOCKED_US: Final = 100_000.0
 
 _LARGEST: Final = 10
 """Sizes are looked at up to 2 to this power."""
-_WORTH: Final = 0.95
+_WORTH: Final = 0.9
 """A batch of twice the size pays where a row of it costs less than this share."""
-_NEWS: Final = 0.25
+_NEWS: Final = 0.1
 """How much one observation counts in the cost of its size."""
+_TRIALS: Final = 3
+"""So many batches of a size are run before it is believed."""
 _STALE: Final = 256
 """After so many batches a size that was not used is tried again."""
 
@@ -81,6 +83,29 @@ class BatchCost:
         return int((budget_us - fixed) / slope) if slope > 0.0 else 1 << 30
 
 
+class _Size:
+    """What a row costs in batches of about one size, how often that was seen, and when last."""
+
+    __slots__ = ("row_us", "seen", "times")
+
+    def __init__(self) -> None:
+        self.row_us = 0.0
+        self.times = self.seen = 0
+
+    def observe(self, row_us: float, now: int) -> None:
+        if now - self.seen > _STALE:
+            self.times = 0
+        self.times += 1
+        self.seen = now
+        if self.times > 1:
+            # An interrupted batch must not decide; a model that has become slow will soon enough.
+            row_us = min(row_us, _SURPRISE * self.row_us)
+        self.row_us += max(_NEWS, 1 / self.times) * (row_us - self.row_us)
+
+    def is_known(self, now: int) -> bool:
+        return self.times >= _TRIALS and now - self.seen <= _STALE
+
+
 class BatchSizes:
     """Which batch size pays in a lane: what a row costs, measured for each doubling of the size.
 
@@ -89,24 +114,16 @@ class BatchSizes:
     tried as soon as enough waits; it costs those calls at most twice the time of a known one.
     """
 
-    __slots__ = ("_count", "_row_us", "_seen")
+    __slots__ = ("_now", "_sizes")
 
     def __init__(self) -> None:
-        self._row_us: list[float | None] = [None] * (_LARGEST + 1)
-        self._seen = [0] * (_LARGEST + 1)
-        self._count = 0
+        self._sizes = [_Size() for _ in range(_LARGEST + 1)]
+        self._now = 0
 
     def observe(self, rows: int, us: float) -> None:
         """Take in that a batch of `rows` took `us` microseconds."""
-        size = min(rows.bit_length() - 1, _LARGEST)
-        self._count += 1
-        row_us, known = us / rows, self._row_us[size]
-        if known is not None and self._count - self._seen[size] <= _STALE:
-            # An interrupted batch must not decide; a model that has become slow will soon enough.
-            known += _NEWS * (min(row_us, _SURPRISE * known) - known)
-            row_us = known
-        self._row_us[size] = row_us
-        self._seen[size] = self._count
+        self._now += 1
+        self._sizes[min(rows.bit_length() - 1, _LARGEST)].observe(us / rows, self._now)
 
     def best_rows(self, budget_us: float) -> int:
         """The smallest size past which a larger one brings no more rows a second.
@@ -114,19 +131,19 @@ class BatchSizes:
         Only as large as a batch is expected to take no longer than `budget_us`, or than twice a
         batch of the smallest size where that alone is over the budget.
         """
-        size = next((size for size, us in enumerate(self._row_us) if us is not None), None)
-        if size is None:
+        best = next((size for size, each in enumerate(self._sizes) if each.times), None)
+        if best is None:
             return 1
-        row_us = self._row_us[size] or 0.0
-        budget_us = max(budget_us, 2 * row_us * (1 << size))
-        while size < _LARGEST:
-            larger_us = self._row_us[size + 1]
-            if larger_us is None or self._count - self._seen[size + 1] > _STALE:
-                return 2 << size if row_us * (1 << size) <= budget_us else 1 << size
-            if larger_us > _WORTH * row_us or larger_us * (2 << size) > budget_us:
+        row_us = self._sizes[best].row_us
+        budget_us = max(budget_us, 2 * row_us * (1 << best))
+        for size in range(best + 1, _LARGEST + 1):
+            larger = self._sizes[size]
+            if not larger.is_known(self._now):
+                return 1 << (size if row_us * (1 << best) <= budget_us else best)
+            if larger.row_us > _WORTH * row_us or larger.row_us * (1 << size) > budget_us:
                 break
-            size, row_us = size + 1, larger_us
-        return 1 << size
+            best, row_us = size, larger.row_us
+        return 1 << best
 
 
 class QuickestRun:

@@ -169,7 +169,7 @@ class Endpoint:
                 self._close()
 
     def _settle_recalled(self, call: Call) -> None:
-        if call.outcome is _OK:
+        if call.outcome is _OK and not call.is_shadow:
             self.statistics.count_cache_hit(call)
         self._settle(call)
 

@@ -22,7 +22,7 @@ from modelyard.core.route import Options
 from modelyard.serving.batch import Result, run_batch
 from modelyard.serving.cost import BatchCost, BatchSizes, QuickestRun
 from modelyard.serving.endpoint import end_late
-from modelyard.serving.lane import ThreadLane
+from modelyard.serving.lane import LaneClock, ThreadLane
 from modelyard.serving.objective import Objective
 from modelyard.serving.queue import Batch, CallQueue, size_bytes
 from modelyard.serving.report import Load
@@ -32,11 +32,12 @@ _log = logging.getLogger(__name__)
 
 _TURN_NS: Final = 2_000_000
 """How long one turn may run batches in line before it lets the loop read and write again."""
-_LANE_WAIT_US: Final = 10_000
 _MOST_ROWS: Final = 1024
 _LONGEST_BATCH_US: Final = 50_000.0
 """A batch whose size was found by measurement takes no longer than this: nobody waits for a
 thousand rows of an encoder."""
+_SPARE_NS: Final = 5_000_000
+"""How long before a deadline a window ends, beside the time that the batch takes."""
 _LONGEST_WAIT_S: Final = 60.0
 _UNTOLD: Final = "the end of call %s could not be told"
 
@@ -92,7 +93,7 @@ class Scheduler:
         self._limits = limits
         self._statistics = statistics
         self._queue = CallQueue(runtime.signature)
-        self._objective = None if limits.p99_ms is None else Objective(limits.p99_ms)
+        self._objective = _objective(limits, cost)
         self._most_rows = limits.max_batch_rows or _MOST_ROWS
         self._preferred = sorted({min(rows, self._most_rows) for rows in limits.preferred_rows})
         self._window_ns = limits.window_us * 1000
@@ -227,10 +228,11 @@ class Scheduler:
         enough = self._preferred[0] if self._preferred else self._most_rows
         if self._queue.rows >= enough:
             return False
+        spare_ns = int(2_000 * self._cost.estimate_us(self._queue.rows)) + _SPARE_NS
         end_ns = min(
             each.started_ns + self._window_ns
             if each.deadline_ns is None
-            else min(each.started_ns + self._window_ns, each.deadline_ns - 2 * self._quickest.ns)
+            else min(each.started_ns + self._window_ns, each.deadline_ns - spare_ns)
             for each in self._queue
         )
         wait_ns = end_ns - time.monotonic_ns()
@@ -275,15 +277,10 @@ class Scheduler:
         self._running_rows += batch.rows
 
         def work() -> Callable[[], None]:
-            started_ns, started_cpu_ns = time.monotonic_ns(), time.thread_time_ns()
+            clock = LaneClock()
             results = run_batch(self._runtime, batch.calls)
-            cpu_us = (time.thread_time_ns() - started_cpu_ns) / 1000
-            ended_ns = time.monotonic_ns()
-            took_us = (ended_ns - started_ns) / 1000
-            # A lane also waits for the interpreter, some milliseconds when the loop is busy. That
-            # is no cost of the model; counting it would keep a cheap one in lanes for ever.
-            cost_us = cpu_us if took_us - cpu_us < _LANE_WAIT_US else took_us
-            return lambda: self._leave_lane(lane, batch, results, started_ns, ended_ns, cost_us)
+            clock.stop()
+            return lambda: self._leave_lane(lane, batch, results, clock)
 
         lane.start(work)
         return True
@@ -304,19 +301,13 @@ class Scheduler:
         return None
 
     def _leave_lane(
-        self,
-        lane: ThreadLane,
-        batch: Batch,
-        results: list[Result],
-        started_ns: int,
-        ended_ns: int,
-        cost_us: float,
+        self, lane: ThreadLane, batch: Batch, results: list[Result], clock: LaneClock
     ) -> None:
         self._busy -= 1
         self._running_rows -= batch.rows
         self._idle.append(lane)
-        rows, took_ns = batch.rows or 1, ended_ns - started_ns
-        self._cost.observe(rows, cost_us)
+        rows, took_ns, ended_ns = batch.rows or 1, clock.took_ns, clock.ended_ns
+        self._cost.observe(rows, clock.cost_us)
         self._sizes.observe(rows, took_ns / 1000)
         self._quickest.observe(took_ns)
         if self._objective is not None:
@@ -324,7 +315,7 @@ class Scheduler:
             paced_ns = min(max(0, ended_ns - self._lane_ended_ns), took_ns)
             self._objective.observe(rows, took_ns, paced_ns)
             self._lane_ended_ns = max(self._lane_ended_ns, ended_ns)
-        self._finish(batch, results, started_ns, ended_ns)
+        self._finish(batch, results, clock.started_ns, ended_ns)
         if self._on_closed is not None:
             if not self._busy:
                 self._close()
@@ -356,6 +347,8 @@ class Scheduler:
         took_ns = ended_ns - started_ns
         self._statistics.count_batch(batch.rows or 1, took_ns, ended_ns)
         self._statistics.count_waiting(len(calls), len(calls) * started_ns - batch.born_ns)
+        if self._objective is not None:
+            self._objective.judge(ended_ns - calls[0].started_ns)
         for call, result in zip(calls, results, strict=True):
             try:
                 if isinstance(result, ModelyardError):
@@ -371,3 +364,14 @@ def _queue_rows(limits: Limits, row_bytes: int | None) -> int:
     if not row_bytes:
         return limits.queue_rows
     return max(1, min(limits.queue_rows, limits.queue_bytes // row_bytes))
+
+
+def _objective(limits: Limits, cost: BatchCost) -> Objective | None:
+    if limits.p99_ms is None:
+        return None
+    objective = Objective(limits.p99_ms)
+    if cost.is_known:
+        # What warm-up has found, so that the first burst is not let in whole.
+        row_ns = 1000 * cost.estimate_us(1)
+        objective.observe(1, int(row_ns), row_ns / limits.lanes)
+    return objective

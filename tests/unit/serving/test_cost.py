@@ -91,7 +91,7 @@ def test_a_model_that_gains_runs_large_batches() -> None:
 
 def test_a_model_that_loses_in_large_batches_stays_small() -> None:
     """Past the size that fits its caches a row costs more again: the best size lies before."""
-    assert settled_rows(lambda rows: 50.0 + 400.0 / rows + 8.0 * rows) == 8
+    assert settled_rows(lambda rows: 50.0 + 400.0 / rows + 4.0 * rows) == 8
 
 
 def test_no_batch_is_longer_than_the_budget() -> None:

@@ -84,6 +84,7 @@ def test_the_laws_of_a_queue_hold_in_any_order_of_events(
     for step, *numbers in steps:
         if step == "push":
             rows, priority, width, deadline_ns = numbers
+            width = width if kind == "ragged" else 1
             if deadline_ns is not None:
                 deadline_ns = 0 if deadline_ns < 0 else time.monotonic_ns() + deadline_ns
             call = a_call(rows, priority, width=width, deadline_ns=deadline_ns)
