@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from modelyard import __version__
 from modelyard.core.config import Config
@@ -16,13 +16,13 @@ from modelyard.wiring.addresses import Addresses
 from modelyard.wiring.endpoints import endpoint_opener
 from modelyard.wiring.model_process import local_places
 from modelyard.wiring.registry import open_registry
+from modelyard.wiring.waiting import unless
 
 if TYPE_CHECKING:
     from modelyard.serving.operations import Siblings
     from modelyard.serving.places import LocalPlaces, Places
     from modelyard.serving.supervision.overview import WorkerReport
 
-_T = TypeVar("_T")
 _SYNC_S = 2.0
 """How long gRPC waits for the first load: past that it answers that the server is starting."""
 
@@ -166,20 +166,6 @@ def settle_memory() -> None:
     """What a start leaves behind stays: the collector need not walk over it again and again."""
     gc.collect()
     gc.freeze()
-
-
-async def unless(stopping: asyncio.Event, starting: Coroutine[Any, Any, _T]) -> _T | None:
-    """What `starting` gives, or None when the event came first: a load may take for ever."""
-    task = asyncio.ensure_future(starting)
-    signalled = asyncio.ensure_future(stopping.wait())
-    await asyncio.wait({task, signalled}, return_when=asyncio.FIRST_COMPLETED)
-    signalled.cancel()
-    if not task.done():
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        return None
-    return task.result()
 
 
 def run_on_fastest_loop(running: Coroutine[Any, Any, None]) -> None:

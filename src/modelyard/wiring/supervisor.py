@@ -35,6 +35,7 @@ from modelyard.serving.supervision.worker import Descriptors, WorkerId
 from modelyard.wiring.addresses import Addresses
 from modelyard.wiring.machine import pss_bytes, raise_descriptor_limit, usable_cores
 from modelyard.wiring.model_process import local_places
+from modelyard.wiring.waiting import unless
 
 _log = logging.getLogger(__name__)
 
@@ -87,11 +88,7 @@ class Watch:
 
     async def start(self) -> None:
         """Start the workers; returns when all are ready. Raises what one refused to start with."""
-        try:
-            await self._supervisor.start()
-        except BaseException:
-            await self._close()
-            raise
+        await self._supervisor.start()
         self._sampling = asyncio.create_task(self._sample())
         await self._desk.open()
 
@@ -107,20 +104,17 @@ class Watch:
         await self._supervisor.replace()
 
     async def stop(self) -> None:
-        """Accept no more, finish, and end every worker."""
+        """Accept no more, finish, and end every worker and every model process."""
         if self._sampling is not None:
             self._sampling.cancel()
         await self._supervisor.stop()
-        await self._close()
+        self._desk.close()
+        self._grpc.close()
+        await asyncio.to_thread(self._places.close)
 
     def quit(self) -> None:
         """End every worker at once, whatever it holds."""
         self._supervisor.kill()
-
-    async def _close(self) -> None:
-        self._desk.close()
-        self._grpc.close()
-        await asyncio.to_thread(self._places.close)
 
     def _bury(self, worker: WorkerId) -> None:
         self._ledger.bury(worker)
@@ -237,17 +231,15 @@ async def supervise_until_signalled(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    starting = asyncio.ensure_future(watch.start())
-    signalled = asyncio.ensure_future(stopping.wait())
-    await asyncio.wait({starting, signalled}, return_when=asyncio.FIRST_COMPLETED)
-    if starting.done():
-        starting.result()
-        on_started(watch.addresses)
-        loop.add_signal_handler(signal.SIGHUP, replace)
-        await signalled
-    else:
-        starting.cancel()
-    await watch.stop()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        await unless(stopping, watch.start())
+        if not stopping.is_set():
+            on_started(watch.addresses)
+            loop.add_signal_handler(signal.SIGHUP, replace)
+            await stopping.wait()
+    finally:
+        await watch.stop()
 
 
 def run_supervisor(

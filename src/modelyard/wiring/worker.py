@@ -32,8 +32,9 @@ from modelyard.serving.supervision.worker import Descriptors
 from modelyard.wiring.logs import log_to_stderr
 from modelyard.wiring.machine import raise_descriptor_limit
 from modelyard.wiring.registry import open_registry
-from modelyard.wiring.server import Server, run_on_fastest_loop, settle_memory, unless
+from modelyard.wiring.server import Server, run_on_fastest_loop, settle_memory
 from modelyard.wiring.supervisor import Welcome
+from modelyard.wiring.waiting import unless
 
 _log = logging.getLogger(__name__)
 

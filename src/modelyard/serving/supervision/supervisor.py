@@ -188,8 +188,10 @@ class Supervisor:
         worker = Worker(slot.number, self._family)
         worker.on_changed = self._share_soon
         worker.on_returned = self._acceptor.share
-        self._workers[worker.id] = worker
         await worker.start(self._command, self._handlers)
+        self._workers[worker.id] = worker
+        if self._is_stopping:
+            worker.kill()
         self._keep(self._watch(slot, worker))
         self._keep(self._ping(worker))
         return worker
@@ -226,9 +228,11 @@ class Supervisor:
             worker = await self._launch(slot)
             await worker.settled()
             if worker.state is not State.READY:
+                if self._is_stopping:
+                    return False
                 why = worker.failure.message if worker.failure is not None else "see above"
                 _log.error("the new worker %d did not get ready: %s", slot.number, why)
-                if slot.worker is None and not self._is_stopping:
+                if slot.worker is None:
                     await self._fill(slot)
                 return False
             before, slot.worker = slot.worker, worker

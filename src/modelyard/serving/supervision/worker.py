@@ -105,6 +105,8 @@ class Worker:
     @property
     def connections(self) -> int:
         """Connections that were given to it and have not ended there."""
+        if self.state is State.ENDED:
+            return 0
         return self._given - self._ended_count.read()
 
     async def settled(self) -> None:
@@ -178,10 +180,11 @@ class Worker:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._handover)
         self._channel.close()
+        self._change(State.ENDED)
+        self._ended_count.close()
         # What it handed back, and what it was given and never took: nothing of that is lost.
         for end in (self._handover, self._far_handover):
             while connections := take(end, self._family):
                 self.on_returned(connections)
             end.close()
-        self._change(State.ENDED)
         self._settled.set()
