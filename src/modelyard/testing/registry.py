@@ -9,7 +9,8 @@ import pytest
 
 from modelyard.core.errors import Conflict, DamagedBundle, Invalid, NotFound
 from modelyard.core.names import Reference
-from modelyard.core.route import Target
+from modelyard.core.rollout import Figures, Plan, Reading, Rollout, parse_guards
+from modelyard.core.route import Options, Shadow, Target
 from modelyard.registry.registry import Registry
 from modelyard.registry.values import Problem, Version
 from modelyard.testing.bundles import make_bundle
@@ -332,3 +333,235 @@ class RegistrySuite(ABC):
         versions = registry.versions("churn")
         assert [version.number for version in versions] == list(range(1, 9))
         assert {version.digest for version in versions} == {bundle.digest for bundle in bundles}
+
+    def test_a_canary_a_shadow_and_promotion(self, registry: Registry, tmp_path: Path) -> None:
+        """The route says who gets what, a rollback walks back over each change, and each is
+        audited with what it said."""
+        for _ in range(3):
+            publish(registry, tmp_path)
+        registry.deploy("churn", 1, actor="ann")
+        canary = registry.deploy("churn", 2, canary=10.0, sticky="X-User", actor="ann")
+        assert canary.targets == (Target(1, 90.0), Target(2, 10.0))
+        assert registry.routes() == [canary]
+        assert registry.models()[0].routed == 1
+        assert registry.resolve(Reference("churn")).number == 1
+        wider = registry.deploy("churn", 2, canary=50.0, actor="ann")
+        assert (wider.targets[1].percent, wider.sticky) == (50.0, "x-user")
+        shadow = registry.deploy("churn", 3, shadow=25.0, actor="ann")
+        assert (shadow.targets, shadow.shadow) == ((Target(1),), Shadow(3, 25.0))
+        assert registry.promote("churn", actor="bob", reason="it is better").targets == (Target(3),)
+        assert [row.action for row in registry.audit(model="churn")[:5]] == [
+            "promote",
+            "shadow",
+            "canary",
+            "canary",
+            "deploy",
+        ]
+        newest = registry.audit()[0]
+        assert (newest.actor, newest.number, newest.reason) == ("bob", 3, "it is better")
+        assert newest.details["targets"] == [{"version": 3, "weight": 100.0}]
+        for before in (shadow, wider, canary):
+            assert registry.rollback("churn", actor="ann").says(before)
+        assert registry.promote("churn", actor="ann").number == 2
+        assert registry.rollback("churn", actor="ann").says(canary)
+        assert registry.rollback("churn", actor="ann").number == 1
+        assert len(registry.route_history("churn")) == 11
+
+    def test_a_canary_needs_a_version_beside_it(self, registry: Registry, tmp_path: Path) -> None:
+        """Without a route, on the routed version, or with a share out of range it is refused."""
+        publish(registry, tmp_path)
+        publish(registry, tmp_path)
+        with pytest.raises(Conflict, match="deploy that one first"):
+            registry.deploy("churn", 2, actor="ann", canary=10.0)
+        with pytest.raises(Conflict, match="deploy that one first"):
+            registry.deploy("churn", 2, actor="ann", shadow=10.0)
+        with pytest.raises(Conflict, match="is not deployed"):
+            registry.promote("churn", actor="ann")
+        registry.deploy("churn", 1, actor="ann")
+        generation = registry.generation()
+        with pytest.raises(Conflict, match="already"):
+            registry.deploy("churn", 1, canary=10.0, actor="ann")
+        with pytest.raises(Invalid, match="all of them"):
+            registry.deploy("churn", 2, canary=100.0, actor="ann")
+        with pytest.raises(Invalid, match="not both"):
+            registry.deploy("churn", 2, canary=10.0, shadow=10.0, actor="ann")
+        with pytest.raises(Conflict, match="neither a canary nor a shadow"):
+            registry.promote("churn", actor="ann")
+        assert registry.generation() == generation
+
+    def test_a_rejected_version_is_no_canary_unforced(
+        self, registry: Registry, tmp_path: Path
+    ) -> None:
+        """Nor is it promoted so; force is audited each time."""
+        publish(registry, tmp_path)
+        publish(registry, tmp_path, passed=False)
+        registry.deploy("churn", 1, actor="ann")
+        plan = Plan(steps=(10.0, 100.0))
+        for change in (
+            lambda: registry.deploy("churn", 2, canary=10.0, actor="ann"),
+            lambda: registry.deploy("churn", 2, shadow=10.0, actor="ann"),
+            lambda: registry.roll_out("churn", 2, plan=plan, actor="ann"),
+        ):
+            with pytest.raises(Conflict, match="did not pass its gate"):
+                change()
+        registry.deploy("churn", 2, canary=10.0, actor="ann", force=True)
+        with pytest.raises(Conflict, match="did not pass its gate"):
+            registry.promote("churn", actor="ann")
+        registry.promote("churn", actor="ann", force=True)
+        assert [row.action for row in registry.audit()[:2]] == ["promote_forced", "canary_forced"]
+
+    def test_options_stay_until_they_are_unset(self, registry: Registry, tmp_path: Path) -> None:
+        """They are set alone or with a version, kept by later deploys, and rolled back too."""
+        publish(registry, tmp_path)
+        publish(registry, tmp_path)
+        registry.deploy("churn", 1, actor="ann", options={"p99_ms": "20"})
+        route = registry.deploy("churn", actor="ann", options={"preferred_rows": "8,32"})
+        assert route.number == 1
+        assert route.options == Options(p99_ms=20.0, preferred_rows=(8, 32))
+        assert registry.audit()[0].action == "options"
+        assert registry.deploy("churn", 2, actor="ann").options == route.options
+        assert registry.routes()[0].options == route.options
+        plain = registry.deploy("churn", actor="ann", options={"preferred_rows": None})
+        assert plain.options == Options(p99_ms=20.0)
+        assert registry.deploy("churn", actor="ann", options={"p99_ms": 20}) == plain
+        assert registry.rollback("churn", actor="ann").options == route.options
+        with pytest.raises(Invalid, match="did you mean 'p99_ms'"):
+            registry.deploy("churn", actor="ann", options={"p99": 1})
+
+    def test_a_roll_out_moves_step_by_step(self, registry: Registry, tmp_path: Path) -> None:
+        """Each step is a route of its own, with the stable version as the candidate's shadow where
+        answers are compared; at the end all calls go to the candidate."""
+        rollout = self.begin(registry, tmp_path, guards="error_rate<=1%, agreement>=99%")
+        [route] = registry.routes()
+        assert route.targets == (Target(1, 90.0), Target(2, 10.0))
+        assert route.shadow == Shadow(1)
+        book = registry.rollouts
+        assert book.running() == [rollout]
+        assert book.lead(rollout.id, "w1", 60.0) is not None
+        readings = [Reading(guard="error_rate<=1%", verdict="held", value=0.0, bound=0.01, calls=9)]
+        assert book.move(rollout.id, "w1", 0, readings)
+        assert registry.routes()[0].targets == (Target(1, 50.0), Target(2, 50.0))
+        assert not book.move(rollout.id, "w1", 0, readings), "a step is made once"
+        assert book.move(rollout.id, "w1", 1, readings)
+        [route] = registry.routes()
+        assert (route.targets, route.shadow) == ((Target(2),), None)
+        assert book.running() == []
+        [done] = book.of("churn")
+        assert (done.state, done.step, done.next_at) == ("done", 2, None)
+        assert [(move.verdict, move.percent) for move in done.moves] == [
+            ("begun", 10.0),
+            ("moved", 50.0),
+            ("done", 100.0),
+        ]
+        assert done.moves[1].readings == tuple(readings)
+        actors = [row.actor for row in registry.audit(model="churn") if row.action == "rollout"]
+        assert actors == ["rollout", "rollout", "ann"]
+        assert registry.rollback("churn", actor="ann").number == 1
+
+    def test_a_roll_out_is_broken_off_as_a_whole(self, registry: Registry, tmp_path: Path) -> None:
+        """From any step it goes back to the route that it began from, with its reason."""
+        rollout = self.begin(registry, tmp_path)
+        book = registry.rollouts
+        assert book.lead(rollout.id, "w1", 60.0) is not None
+        assert book.move(rollout.id, "w1", 0, [])
+        assert book.break_off(rollout.id, "w1", [], "p99 was 3 s")
+        assert registry.routes()[0].targets == (Target(1),)
+        [ended] = book.of("churn")
+        assert (ended.state, ended.reason) == ("rolled_back", "p99 was 3 s")
+        assert not book.move(rollout.id, "w1", 1, [])
+        newest = registry.audit()[0]
+        assert (newest.actor, newest.action, newest.reason) == (
+            "rollout",
+            "rollback",
+            "p99 was 3 s",
+        )
+        with pytest.raises(Conflict):
+            registry.rollback("churn", actor="ann")
+
+    @pytest.mark.parametrize("verb", ["deploy", "options", "promote", "rollback", "undeploy"])
+    def test_a_change_by_hand_stops_a_roll_out(
+        self, registry: Registry, tmp_path: Path, verb: str
+    ) -> None:
+        """Whoever changes the route takes it from the roll-out, which says so and moves no more."""
+        rollout = self.begin(registry, tmp_path)
+        assert registry.rollouts.lead(rollout.id, "w1", 60.0) is not None
+        verbs: dict[str, Callable[[], object]] = {
+            "deploy": lambda: registry.deploy("churn", 2, canary=33.0, actor="bob"),
+            "options": lambda: registry.deploy("churn", options={"lanes": 1}, actor="bob"),
+            "promote": lambda: registry.promote("churn", actor="bob"),
+            "rollback": lambda: registry.rollback("churn", actor="bob"),
+            "undeploy": lambda: registry.undeploy("churn", actor="bob"),
+        }
+        verbs[verb]()
+        [stopped] = registry.rollouts.of("churn")
+        assert stopped.state == "stopped"
+        assert stopped.reason.startswith("bob changed the route: ")
+        assert stopped.moves[-1].verdict == "stopped"
+        generation = registry.generation()
+        assert not registry.rollouts.move(rollout.id, "w1", 0, [])
+        assert not registry.rollouts.break_off(rollout.id, "w1", [], "late")
+        assert registry.rollouts.lead(rollout.id, "w1", 60.0) is None
+        assert registry.generation() == generation
+
+    def test_one_worker_leads_until_its_lease_runs_out(
+        self, registry: Registry, tmp_path: Path
+    ) -> None:
+        """Others wait; when the leader has died, another takes over and the dead one moves
+        nothing."""
+        rollout = self.begin(registry, tmp_path)
+        book = registry.rollouts
+        assert book.lead(rollout.id, "w1", 0.2) is not None
+        assert book.lead(rollout.id, "w2", 60.0) is None
+        assert book.lead(rollout.id, "w1", 0.0) is not None
+        assert book.lead(rollout.id, "w2", 60.0) is not None
+        assert book.lead(rollout.id, "w1", 60.0) is None
+        assert not book.move(rollout.id, "w1", 0, [])
+        assert not book.break_off(rollout.id, "w1", [], "no")
+        assert book.move(rollout.id, "w2", 0, [])
+
+    def test_workers_figures_add_up_and_a_step_counts_from_its_begin(
+        self, registry: Registry, tmp_path: Path
+    ) -> None:
+        """Each worker replaces its own row; a move begins a new window at their sum."""
+        rollout = self.begin(registry, tmp_path)
+        book = registry.rollouts
+        five = Figures(calls=5, failures=1, buckets={3: 4, 7: 1})
+        book.report(rollout.id, "w1", {1: five, 2: five})
+        book.report(rollout.id, "w1", {1: five, 2: five + five})
+        book.report(rollout.id, "w2", {2: five})
+        standing = book.lead(rollout.id, "w1", 60.0)
+        assert standing is not None
+        assert standing.figures == {1: five, 2: five + five + five}
+        assert book.move(rollout.id, "w1", 0, [])
+        book.report(rollout.id, "w2", {2: five + five})
+        standing = book.lead(rollout.id, "w1", 60.0)
+        assert standing is not None
+        assert standing.figures == {1: Figures(), 2: five}
+        assert standing.rollout.percent == 50.0
+
+    def test_a_new_roll_out_takes_the_place_of_another(
+        self, registry: Registry, tmp_path: Path
+    ) -> None:
+        """The first is stopped, and the second begins from the stable version alone."""
+        self.begin(registry, tmp_path)
+        publish(registry, tmp_path)
+        second = registry.roll_out(
+            "churn", 3, plan=Plan(steps=(5.0, 100.0)), actor="bob", options={"lanes": 1}
+        )
+        first, _ = registry.rollouts.of("churn")
+        assert first.state == "stopped"
+        assert registry.rollouts.running() == [second]
+        [route] = registry.routes()
+        assert route.targets == (Target(1, 95.0), Target(3, 5.0))
+        assert route.options == Options(lanes=1)
+        assert registry.rollback("churn", actor="ann").targets == (Target(1),)
+
+    def begin(self, registry: Registry, folder: Path, guards: str = "") -> Rollout:
+        """A roll-out from version 1 to 2 over 10% and 50%."""
+        publish(registry, folder)
+        publish(registry, folder)
+        registry.deploy("churn", 1, actor="ann")
+        plan = Plan(steps=(10.0, 50.0, 100.0), every_s=60.0, guards=parse_guards(guards))
+        rollout = registry.roll_out("churn", 2, plan=plan, actor="ann", reason="go")
+        assert (rollout.state, rollout.percent, rollout.plan) == ("running", 10.0, plan)
+        return rollout

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
+from modelyard.core.rollout import Plan
 from modelyard.registry.blobs import LocalBlobStore
 from modelyard.registry.registry import Registry
 from modelyard.testing.bundles import make_bundle
@@ -22,13 +23,17 @@ _COMMON = [
     "DELETE FROM audit WHERE id = 1",
     "UPDATE route_changes SET targets = NULL",
     "DELETE FROM route_changes",
+    "UPDATE rollout_moves SET reason = 'it was fine'",
+    "DELETE FROM rollout_moves",
 ]
 _SQLITE = [
+    "REPLACE INTO rollout_moves SELECT rollout, number, at, 'done', percent, readings, reason "
+    "FROM rollout_moves",
     "INSERT OR REPLACE INTO versions SELECT model, number, digest, 'accepted', created, actor "
     "FROM versions",
     "REPLACE INTO audit SELECT id, at, 'nobody', action, model, number, reason, details FROM audit",
 ]
-_POSTGRESQL = ["TRUNCATE audit", "TRUNCATE versions CASCADE"]
+_POSTGRESQL = ["TRUNCATE audit", "TRUNCATE versions CASCADE", "TRUNCATE rollout_moves"]
 
 
 def test_what_happened_cannot_be_rewritten(database_url: str, tmp_path: Path) -> None:
@@ -36,7 +41,9 @@ def test_what_happened_cannot_be_rewritten(database_url: str, tmp_path: Path) ->
     with Registry.open(database_url, LocalBlobStore(tmp_path / "home")) as registry:
         registry.publish(make_bundle(tmp_path / "b", passed=False), actor="ann")
         registry.deploy("churn", 1, actor="ann", force=True)
-        before = registry.versions("churn"), registry.route_history("churn"), registry.audit()
+        registry.publish(make_bundle(tmp_path / "c", model=b"another"), actor="ann")
+        registry.roll_out("churn", 2, plan=Plan(steps=(1.0, 100.0)), actor="ann")
+        before = _history(registry)
 
         engine = create_engine(database_url)
         own = _SQLITE if engine.dialect.name == "sqlite" else _POSTGRESQL
@@ -48,5 +55,13 @@ def test_what_happened_cannot_be_rewritten(database_url: str, tmp_path: Path) ->
                 connection.execute(text(statement))
         engine.dispose()
 
-        after = registry.versions("churn"), registry.route_history("churn"), registry.audit()
-        assert after == before
+        assert _history(registry) == before
+
+
+def _history(registry: Registry) -> list[object]:
+    return [
+        registry.versions("churn"),
+        registry.route_history("churn"),
+        registry.audit(),
+        registry.rollouts.of("churn"),
+    ]
