@@ -22,6 +22,8 @@ _TRIALS: Final = 3
 """So many batches of a size are run before it is believed."""
 _STALE: Final = 256
 """After so many batches a size that was not used is tried again."""
+_IDLE_RISE: Final = 0.02
+"""How much more of a lane's time may have been idle than of the batch before."""
 
 
 class BatchCost:
@@ -144,6 +146,26 @@ class BatchSizes:
                 break
             best, row_us = size, larger.row_us
         return 1 << best
+
+
+class LaneCost:
+    """What a batch that ran in a lane costs the model, without what the lane waited for.
+
+    A lane waits for the interpreter, some milliseconds when the loop is busy, and for a core when
+    the machine is. Counting that would keep a cheap model in lanes for ever. But what a device or
+    another process takes is a cost, and to its thread it looks the same; only that it is there each
+    time. So of the share that was idle the least that was lately seen counts.
+    """
+
+    __slots__ = ("_idle",)
+
+    def __init__(self) -> None:
+        self._idle = 1.0
+
+    def of(self, took_ns: int, cpu_ns: int, idle_ns: int) -> float:
+        """Microseconds of a batch that took so long, computed and was idle so much of it."""
+        self._idle = min(self._idle + _IDLE_RISE, idle_ns / max(1, took_ns))
+        return (min(cpu_ns, took_ns) + self._idle * took_ns) / 1000
 
 
 class QuickestRun:

@@ -5,10 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Final
-
-_LONGEST_WAIT_NS: Final = 10_000_000
-"""The most that is taken for a wait for the interpreter."""
 
 
 class ThreadLane:
@@ -45,26 +41,22 @@ class ThreadLane:
 class LaneClock:
     """Times one piece of work in a lane, from its making to `stop`, in the lane's thread.
 
-    A lane also waits for the interpreter, some milliseconds when the loop is busy. That is no cost
-    of the model; counting it would keep a cheap one in lanes for ever. So of the time in which the
-    lane did not compute, as much is left out as other threads of this process did: what a device,
-    a file or another process takes is a cost.
+    `cpu_ns` is what the thread computed, `idle_ns` for how long neither it nor any other thread of
+    this process did: it waited for a device, a file, another process, or for a core.
     """
 
-    __slots__ = ("_cpu_ns", "_process_ns", "cost_us", "ended_ns", "started_ns", "took_ns")
+    __slots__ = ("_process_ns", "cpu_ns", "ended_ns", "idle_ns", "started_ns", "took_ns")
 
     def __init__(self) -> None:
-        self.took_ns = self.ended_ns = 0
-        self.cost_us = 0.0
+        self.took_ns = self.ended_ns = self.idle_ns = 0
         self._process_ns = time.process_time_ns()
-        self._cpu_ns = time.thread_time_ns()
+        self.cpu_ns = time.thread_time_ns()
         self.started_ns = time.monotonic_ns()
 
     def stop(self) -> None:
         """The work is done."""
         self.ended_ns = time.monotonic_ns()
         self.took_ns = self.ended_ns - self.started_ns
-        cpu_ns = time.thread_time_ns() - self._cpu_ns
-        others_ns = time.process_time_ns() - self._process_ns - cpu_ns
-        waited_ns = min(max(0, others_ns), max(0, self.took_ns - cpu_ns), _LONGEST_WAIT_NS)
-        self.cost_us = (self.took_ns - waited_ns) / 1000
+        self.cpu_ns = time.thread_time_ns() - self.cpu_ns
+        process_ns = time.process_time_ns() - self._process_ns
+        self.idle_ns = max(0, self.took_ns - max(self.cpu_ns, process_ns))

@@ -20,7 +20,7 @@ from modelyard.core.errors import Exhausted, ModelyardError
 from modelyard.core.ports import Runtime
 from modelyard.core.route import Options
 from modelyard.serving.batch import Result, run_batch
-from modelyard.serving.cost import BatchCost, BatchSizes, QuickestRun
+from modelyard.serving.cost import BatchCost, BatchSizes, LaneCost, QuickestRun
 from modelyard.serving.endpoint import end_late
 from modelyard.serving.lane import LaneClock, ThreadLane
 from modelyard.serving.objective import Objective
@@ -88,6 +88,7 @@ class Scheduler:
         self._name = name
         self._runtime = runtime
         self._cost = cost
+        self._lane_cost = LaneCost()
         self._sizes = BatchSizes()
         self._quickest = QuickestRun()
         self._limits = limits
@@ -307,7 +308,7 @@ class Scheduler:
         self._running_rows -= batch.rows
         self._idle.append(lane)
         rows, took_ns, ended_ns = batch.rows or 1, clock.took_ns, clock.ended_ns
-        self._cost.observe(rows, clock.cost_us)
+        self._cost.observe(rows, self._lane_cost.of(took_ns, clock.cpu_ns, clock.idle_ns))
         self._sizes.observe(rows, took_ns / 1000)
         self._quickest.observe(took_ns)
         if self._objective is not None:

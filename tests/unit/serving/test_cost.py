@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.serving.cost import BatchCost, BatchSizes, QuickestRun
+from modelyard.serving.cost import BatchCost, BatchSizes, LaneCost, QuickestRun
 
 
 @given(fixed=st.floats(0, 1000), slope=st.floats(0.01, 100))
@@ -134,3 +134,19 @@ def test_a_wrong_quickest_run_does_not_keep_itself_alive() -> None:
         quickest.observe(1_000_000)
     quickest.observe(5_000_000_000)
     assert quickest.ns < 2_000_000
+
+
+def test_a_wait_that_is_there_each_time_is_a_cost() -> None:
+    """A device's time counts in full, for large batches as for small ones."""
+    cost = LaneCost()
+    for took_ns in (4_000_000, 5_000_000, 80_000_000):
+        assert cost.of(took_ns, 100_000, took_ns - 100_000) == pytest.approx(took_ns / 1000)
+
+
+def test_a_wait_that_is_sometimes_short_is_none() -> None:
+    """A cheap model on a busy machine: once in a while it got its core at once, and that tells."""
+    cost = LaneCost()
+    for _ in range(5):
+        cost.of(2_000_000, 200_000, 1_800_000)
+    cost.of(210_000, 200_000, 10_000)
+    assert cost.of(2_000_000, 200_000, 1_800_000) < 400

@@ -10,25 +10,28 @@ def spin(seconds: float) -> None:
         pass
 
 
-def test_what_a_device_takes_is_a_cost() -> None:
-    """A run that only waits for something outside of this process costs all of its time."""
-    clock = LaneClock()
-    time.sleep(0.008)
-    clock.stop()
-    assert clock.cost_us > 6_000
+def test_what_a_device_takes_is_idle_time() -> None:
+    """A run that only waits for something outside of this process is idle most of the time."""
+    shares = []
+    for _ in range(5):
+        clock = LaneClock()
+        time.sleep(0.004)
+        clock.stop()
+        shares.append(clock.idle_ns / clock.took_ns)
+    assert max(shares) > 0.8
 
 
-def test_what_the_model_computes_is_a_cost() -> None:
+def test_what_the_model_computes_is_computing_time() -> None:
     """However busy the machine: its own time counts in full."""
     clock = LaneClock()
     spin(0.02)
     clock.stop()
-    assert clock.took_ns >= 20_000_000
-    assert clock.cost_us >= 19_000
+    assert clock.took_ns >= clock.cpu_ns >= 20_000_000
+    assert clock.ended_ns - clock.started_ns == clock.took_ns
 
 
-def test_waiting_while_others_compute_is_none() -> None:
-    """A lane that could not run because another thread of this process did is not the slower."""
+def test_a_wait_while_others_compute_is_not_idle_time() -> None:
+    """A lane that could not run because another thread of this process did was not idle."""
     go_on, stop = threading.Event(), threading.Event()
 
     def keep_busy() -> None:
@@ -40,13 +43,13 @@ def test_waiting_while_others_compute_is_none() -> None:
     other.start()
     try:
         assert go_on.wait(10)
-        spared_us = []
-        for _ in range(5):
+        shares = []
+        for _ in range(10):
             clock = LaneClock()
             time.sleep(0.004)
             clock.stop()
-            spared_us.append(clock.took_ns / 1000 - clock.cost_us)
+            shares.append(clock.idle_ns / clock.took_ns)
     finally:
         stop.set()
         other.join()
-    assert max(spared_us) > 2_000
+    assert min(shares) < 0.5
