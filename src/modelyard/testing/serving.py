@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from modelyard import __version__
 from modelyard.api.grpc.server import GrpcServer
+from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.server import HttpServer
 from modelyard.core.datatypes import Array
-from modelyard.core.ports import Arrays, Runtime
+from modelyard.core.ports import Arrays, Operations, Runtime
 from modelyard.core.signature import Signature
 from modelyard.gateway.open_gate import OpenGate
 from modelyard.serving.cost import BatchCost
@@ -108,6 +109,9 @@ def serving(
     cost_us: float | None = 10.0,
     limits: Limits = LIMITS,
     max_body_bytes: int = 4 * 1024 * 1024,
+    operations: Operations | None = None,
+    may_change: bool = True,
+    contracts: Contracts = NO_CLOUD,
 ) -> Iterator[Serving]:
     """Serve runtimes by model name, as version 1 each, until the block ends."""
     loop = asyncio.new_event_loop()
@@ -115,7 +119,14 @@ def serving(
     thread.start()
     exchange, gate = LocalExchange(), OpenGate()
     http = HttpServer(
-        exchange, host="127.0.0.1", port=0, max_body_bytes=max_body_bytes, version=__version__
+        exchange,
+        host="127.0.0.1",
+        port=0,
+        max_body_bytes=max_body_bytes,
+        version=__version__,
+        operations=operations,
+        may_change=may_change,
+        contracts=contracts,
     )
 
     async def start() -> tuple[int, int]:

@@ -1,13 +1,16 @@
 """The OpenAPI document: the protocol's paths, and one typed path for every model deployed."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 
-from modelyard.api.http.contracts import NO_CLOUD, Contracts
+from modelyard.api.http.clouds import CSV, LINES
+from modelyard.api.http.contracts import INVOCATIONS, NO_CLOUD, PING, SCORE, Contracts
 from modelyard.api.http.plain import plain_list
 from modelyard.core.datatypes import Datatype
-from modelyard.core.ports import Exchange, Served
+from modelyard.core.errors import ModelyardError
+from modelyard.core.ports import NO_HEADERS, Exchange, Served
 from modelyard.core.signature import Column, Signature
 from modelyard.core.table import PROBABILITIES
 
@@ -20,6 +23,8 @@ _ERROR_STATUSES: Final = {
     "500": "The server failed; the message names the call for the log.",
     "503": "The model is deployed but cannot be served at the moment.",
 }
+_NEGOTIATED: Final = {"406": "`Accept` takes no form that the answer comes in."}
+_CHANGES: Final = {"403": "Only a server bound to its own machine lets callers change routes."}
 _DATATYPES: Final = [datatype.value for datatype in Datatype]
 
 
@@ -29,11 +34,13 @@ def document(exchange: Exchange, version: str, contracts: Contracts = NO_CLOUD) 
         "/v2": {"get": _get("Server metadata", "ServerMetadata")},
         "/v2/health/live": {"get": _health("Whether the process answers")},
         "/v2/health/ready": {"get": _health("Whether every deployed model answers")},
+        "/v2/models/stats": {"get": _get("What every model has done so far", "ModelStatistics")},
         "/v2/repository/index": {
             "get": _get("Every deployed version and its state", "RepositoryIndex"),
             "post": _get("Every deployed version and its state", "RepositoryIndex"),
         },
     }
+    paths |= _cloud_paths(exchange, contracts)
     for listing in exchange.listings():
         if listing.ready:
             paths |= _model_paths(exchange.find(listing.model))
@@ -50,6 +57,35 @@ def document(exchange: Exchange, version: str, contracts: Contracts = NO_CLOUD) 
     }
 
 
+def _cloud_paths(exchange: Exchange, contracts: Contracts) -> dict[str, Any]:
+    """What the clouds call; the rows are those of the model that such a path means now."""
+    try:
+        rows = _rows_request(exchange.find(contracts.choose(exchange, NO_HEADERS)))
+    except ModelyardError:
+        rows = {}
+    tags = ["clouds"]
+    invocations = _post("Call with rows, as SageMaker does", rows, _ref("Predictions"), tags)
+    request, answer = invocations["requestBody"]["content"], invocations["responses"]["200"]
+    for kind in (CSV, LINES):
+        request[kind.decode()] = answer["content"][kind.decode()] = {"schema": {"type": "string"}}
+    invocations["responses"] |= _errors(_NEGOTIATED)
+    paths = {
+        PING: {"get": _health("Whether this server answers calls, for SageMaker", tags)},
+        INVOCATIONS: {"post": invocations},
+        SCORE: {"post": _post("Call with rows, as Azure ML does", rows, _ref("Predictions"), tags)},
+    }
+    if contracts.health_route:
+        paths.setdefault(contracts.health_route, {})["get"] = _health(
+            "Whether this server answers calls, for Vertex AI", tags
+        )
+    if contracts.predict_route:
+        answers = _object({"predictions": {"type": "array"}}, ["predictions"])
+        paths.setdefault(contracts.predict_route, {})["post"] = _post(
+            "Call with instances, as Vertex AI does", rows, answers, tags
+        )
+    return paths
+
+
 def _model_paths(served: Served) -> dict[str, Any]:
     name = served.model
     tag = [name]
@@ -61,6 +97,14 @@ def _model_paths(served: Served) -> dict[str, Any]:
         f"/v2/models/{name}": {"get": metadata},
         f"/v2/models/{name}/versions/{served.version}": {"get": metadata},
         f"/v2/models/{name}/ready": {"get": _health(f"Whether {name} answers", tag)},
+        f"/v2/models/{name}/config": {
+            "get": _get(f"Configuration of {name}, in Triton's form", "ModelConfig", tag)
+        },
+        f"/v2/models/{name}/stats": {
+            "get": _get(f"What {name} has done so far", "ModelStatistics", tag)
+        },
+        f"/v2/repository/models/{name}/load": {"post": _change(f"Load {name} anew", tag)},
+        f"/v2/repository/models/{name}/unload": {"post": _change(f"Serve {name} no more", tag)},
         f"/v2/models/{name}/infer": {"post": infer},
         f"/v2/models/{name}/versions/{served.version}/infer": {"post": infer},
         f"/predict/{name}": {
@@ -81,11 +125,20 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-def _errors() -> dict[str, Any]:
+def _errors(statuses: Mapping[str, str] = _ERROR_STATUSES) -> dict[str, Any]:
     return {
         status: {"description": text, "content": _json(_ref("Error"))}
-        for status, text in _ERROR_STATUSES.items()
+        for status, text in statuses.items()
     }
+
+
+def _change(summary: str, tags: list[str]) -> dict[str, Any]:
+    """Loading or unloading, which a server does for callers on its own machine only."""
+    body = _object({"parameters": {"type": "object"}}, [])
+    operation = _post(summary, body, {"type": "object"}, tags)
+    operation["requestBody"]["required"] = False
+    operation["responses"] |= _errors(_CHANGES)
+    return operation
 
 
 def _get(summary: str, schema: str, tags: list[str] | None = None) -> dict[str, Any]:
@@ -225,7 +278,35 @@ def _schemas() -> dict[str, Any]:
             },
             ["name", "platform", "inputs", "outputs"],
         ),
-        "V1Status": _object({"name": text, "ready": {"type": "boolean"}}, ["name", "ready"]),
+        "ModelConfig": _object(
+            {
+                "name": text,
+                "platform": text,
+                "backend": text,
+                "version_policy": anything,
+                "max_batch_size": whole,
+                "input": {"type": "array", "items": anything},
+                "output": {"type": "array", "items": anything},
+            },
+            ["name", "platform", "backend", "max_batch_size", "input", "output"],
+        ),
+        "ModelStatistics": _object(
+            {"model_stats": {"type": "array", "items": _statistics()}}, ["model_stats"]
+        ),
+        "V1Status": _object(
+            {
+                "name": text,
+                "ready": {"type": "boolean"},
+                "model_version_status": {
+                    "type": "array",
+                    "items": _object(
+                        {"version": text, "state": text, "status": anything},
+                        ["version", "state", "status"],
+                    ),
+                },
+            },
+            ["name", "ready", "model_version_status"],
+        ),
         "Tensor": tensor,
         "InferRequest": _object(
             {
@@ -264,6 +345,22 @@ def _schemas() -> dict[str, Any]:
             ["predictions", "model", "version"],
         ),
     }
+
+
+def _statistics() -> dict[str, Any]:
+    text, whole = {"type": "string"}, {"type": "integer"}
+    return _object(
+        {
+            "name": text,
+            "version": text,
+            "last_inference": whole,
+            "inference_count": whole,
+            "execution_count": whole,
+            "inference_stats": {"type": "object"},
+            "batch_stats": {"type": "array", "items": {"type": "object"}},
+        },
+        ["name", "version", "inference_count", "execution_count", "inference_stats"],
+    )
 
 
 def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
