@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modelyard.core.errors import ModelyardError
+from modelyard.core.errors import ModelyardError, Unavailable
 from modelyard.serving.supervision.acceptor import Acceptor
 from modelyard.serving.supervision.channel import Payload
 from modelyard.serving.supervision.worker import Command, Handler, State, Worker, WorkerId
@@ -45,6 +45,7 @@ class Slot:
         self.worker: Worker | None = None
         self.restarts = 0
         self.wait_s = 0.0
+        self.has_begun = False
         self.is_being_replaced = False
 
     def next_wait_s(self, policy: Policy, lived_s: float) -> float:
@@ -82,12 +83,11 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._replacing = asyncio.Lock()
         self._is_stopping = False
-        self._has_begun = False
 
     async def start(self) -> None:
         """Listen and start every worker; returns when each is ready.
 
-        Raises what a worker refused to start with, and then none is left.
+        Raises why one does not get ready, and then none is left.
         """
         self._acceptor.start()
         try:
@@ -100,7 +100,6 @@ class Supervisor:
             await asyncio.gather(*(each.ended() for each in self.workers))
             await self._end_tasks()
             raise _first(refused) from None
-        self._has_begun = True
 
     async def replace(self) -> None:
         """New workers for the old, one slot after the other; no connection is lost.
@@ -169,17 +168,16 @@ class Supervisor:
         ]
 
     async def _begin(self, slot: Slot) -> None:
-        await self._fill(slot)
-        while True:
-            worker = slot.worker
-            if worker is not None:
-                await worker.settled()
-                if worker.failure is not None:
-                    raise worker.failure
-                if worker.state is not State.ENDED:
-                    return
-            # It died and did not say why: its watcher starts another.
-            await asyncio.sleep(self._policy.first_wait_s)
+        worker = await self._launch(slot)
+        slot.worker = worker
+        await worker.settled()
+        if worker.state is State.ENDED:
+            raise worker.failure or Unavailable(
+                "no_worker",
+                f"worker {slot.number} ended before it was ready "
+                f"({_told(await worker.ended())}); what it wrote says why",
+            )
+        slot.has_begun = True
 
     async def _fill(self, slot: Slot) -> None:
         slot.worker = await self._launch(slot)
@@ -201,9 +199,7 @@ class Supervisor:
         status = await worker.ended()
         del self._workers[worker.id]
         self._on_ended(worker.id)
-        if self._is_stopping or slot.worker is not worker:
-            return
-        if worker.failure is not None and not self._has_begun:
+        if self._is_stopping or slot.worker is not worker or not slot.has_begun:
             return
         slot.worker = None
         if slot.is_being_replaced:

@@ -199,15 +199,24 @@ def test_a_new_worker_that_fails_replaces_nobody(tmp_path: Path, order: str) -> 
     asyncio.run(run())
 
 
-def test_a_refusal_at_the_start_is_told(tmp_path: Path) -> None:
-    """What a worker refuses to start with is raised, and no process is left."""
+@pytest.mark.parametrize(
+    ("order", "code", "told"),
+    [
+        ("refuse", "stubborn", "not today"),
+        ("crash", "no_worker", r"worker \d ended before it was ready \(exit status 3\)"),
+    ],
+)
+def test_a_first_worker_that_fails_fails_the_start(
+    tmp_path: Path, order: str, code: str, told: str
+) -> None:
+    """Why a worker does not start is raised, and no process is left."""
 
     async def run() -> None:
         made = Place(tmp_path, 2)
-        made.order("refuse")
-        with pytest.raises(Unavailable, match="not today") as refused:
+        made.order(order)
+        with pytest.raises(Unavailable, match=told) as refused:
             await made.supervisor.start()
-        assert refused.value.code == "stubborn"
+        assert refused.value.code == code
         assert not made.supervisor.workers
         await made.stop()
 
