@@ -164,7 +164,7 @@ class GrpcConnection(asyncio.Protocol):
         rpc = self._rpcs.get(stream_id)
         if rpc is not None:
             rpc.feed(data, is_last=event.end_stream)
-            if rpc.is_paused:
+            if rpc.is_paused and not rpc.is_over:
                 rpc.untaken_bytes += len(data)
                 return
             if rpc.partial_bytes and not rpc.is_over:
@@ -309,12 +309,13 @@ class GrpcConnection(asyncio.Protocol):
             return
         with contextlib.suppress(NGH2Error):
             self._http.send_shutdown_notice()
-        for rpc in tuple(self._rpcs.values()):
-            rpc.drain()
+        self._flush()
         self._loop.call_later(_LAST_CALLS_S, self._say_goodbye)
 
     def _say_goodbye(self) -> None:
         self._is_leaving = True
+        for rpc in tuple(self._rpcs.values()):
+            rpc.drain()
         with contextlib.suppress(NGH2Error):
             self._http.send_goaway()
         self._flush()

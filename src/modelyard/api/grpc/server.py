@@ -41,6 +41,7 @@ class GrpcServer:
         self._all_closed = asyncio.Event()
         self._listener: asyncio.Server | None = None
         self._bound: socket.socket | None = None
+        self._is_stopping = False
         self._adopting: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
@@ -99,7 +100,7 @@ class GrpcServer:
     def _opened(self, connection: GrpcConnection) -> None:
         self._connections.add(connection)
         self._all_closed.clear()
-        if self._listener is None:
+        if self._is_stopping:
             connection.finish_soon()
 
     def _closed(self, connection: GrpcConnection) -> None:
@@ -117,6 +118,7 @@ class GrpcServer:
         listener, self._listener = self._listener, None
         if listener is None:
             return
+        self._is_stopping = True
         self._accept_the_rest()
         listener.close()
         if self._adopting:
