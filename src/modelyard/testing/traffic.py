@@ -7,9 +7,10 @@ refused. Run by `driving`; by hand: `python -m modelyard.testing.traffic --help`
 
 import argparse
 import asyncio
-import base64
 import contextlib
+import itertools
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,13 +19,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 _TELL_S: Final = 0.05
 _RECONNECT_S: Final = 0.02
 _PATIENCE_S: Final = 60.0
 _MOST_NOTES: Final = 10
+_OWN_CONNECTION: Final = (
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+)
+_CANNOT_CONNECT: Final = b"failed to connect"
+_CUT: Final = re.compile(b"(?i)socket closed|connection reset|broken pipe|end of tcp|end of file")
+"""What grpcio says when a connection has ended under a call, as against what a server answers."""
 
 
 @dataclass
@@ -33,8 +45,9 @@ class Tally:
 
     `answered` counts good answers by the name of what was expected, `statuses` other HTTP or gRPC
     statuses, `lost` requests without any answer, `wrong` good statuses with an unexpected answer,
-    `unconnected` attempts to connect that failed. `slowest_ms` is the longest wait for an answer,
-    `p99_ms` that of all since the last telling.
+    `unconnected` attempts to connect that failed, `told_to_close` answers after which the server
+    would close. `slowest_ms` is the longest wait for an answer, `p99_ms` that of all since the
+    last telling.
     """
 
     sent: int = 0
@@ -43,6 +56,7 @@ class Tally:
     lost: int = 0
     wrong: int = 0
     unconnected: int = 0
+    told_to_close: int = 0
     slowest_ms: float = 0.0
     p99_ms: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -58,40 +72,38 @@ class Tally:
         return self.lost + self.wrong + sum(self.statuses.values())
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to send: to one path or gRPC method, the same body again and again.
+class Ask(msgspec.Struct, frozen=True):
+    """A request's body, and what may come back.
 
     `expected` maps a name to a piece of the body that only an answer of that name holds.
-    `per_second` 0 sends the next request as soon as the last is answered.
+    """
+
+    body: bytes
+    expected: dict[str, bytes]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to send to one path (`http://`) or gRPC method (`grpc://`).
+
+    Each connection goes round the asks and begins with another, so that an answer which belongs to
+    somebody else is seen to be wrong. `per_second`, over all connections, paces them; 0 sends the
+    next request as soon as the last is answered.
     """
 
     url: str
-    body: bytes
-    expected: dict[str, bytes]
+    asks: tuple[Ask, ...]
     connections: int = 8
     per_second: float = 0.0
     headers: tuple[str, ...] = ()
 
-    def encode(self) -> str:
+    def encode(self) -> bytes:
         """As one line of JSON."""
-        plain = asdict(self)
-        plain["body"] = base64.b64encode(self.body).decode()
-        plain["expected"] = {
-            name: base64.b64encode(piece).decode() for name, piece in self.expected.items()
-        }
-        return json.dumps(plain)
+        return msgspec.json.encode(self) + b"\n"
 
     @staticmethod
-    def decode(line: str) -> "Plan":
+    def decode(line: bytes) -> "Plan":
         """Back from `encode`."""
-        plain: dict[str, Any] = json.loads(line)
-        plain["body"] = base64.b64decode(plain["body"])
-        plain["expected"] = {
-            name: base64.b64decode(piece) for name, piece in plain["expected"].items()
-        }
-        plain["headers"] = tuple(plain["headers"])
-        return Plan(**plain)
+        return msgspec.json.decode(line, type=Plan)
 
 
 class Traffic:
@@ -112,7 +124,7 @@ class Traffic:
     async def run(self) -> None:
         """Drive all connections until `stop`."""
         drive = self._drive_grpc if self.plan.url.startswith("grpc://") else self._drive_http
-        await asyncio.gather(*(drive() for _ in range(self.plan.connections)))
+        await asyncio.gather(*(drive(number) for number in range(self.plan.connections)))
 
     def told(self) -> Tally:
         """The tally now; the waits since the last telling are forgotten."""
@@ -124,41 +136,35 @@ class Traffic:
         self.tally.statuses = dict(self._statuses)
         return self.tally
 
-    async def _drive_http(self) -> None:
+    def _asks(self, number: int) -> Iterator[Ask]:
+        asks = self.plan.asks
+        return itertools.islice(itertools.cycle(asks), number % len(asks), None)
+
+    async def _drive_http(self, number: int) -> None:
         parts = urlsplit(self.plan.url)
-        head = "\r\n".join(
-            (
-                f"POST {parts.path} HTTP/1.1",
-                f"Host: {parts.netloc}",
-                f"Content-Length: {len(self.plan.body)}",
-                *self.plan.headers,
-                "",
-                "",
-            )
-        )
-        request = head.encode() + self.plan.body
+        asks = self._asks(number)
         while not self._stopping.is_set():
             try:
                 reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
             except OSError:
-                self.tally.unconnected += 1
-                await asyncio.sleep(_RECONNECT_S)
+                await self._wait_unconnected()
                 continue
             try:
-                await self._converse(reader, writer, request)
+                await self._converse(reader, writer, asks)
             finally:
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
 
     async def _converse(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asks: Iterator[Ask]
     ) -> None:
         while not self._stopping.is_set() and not reader.at_eof():
+            ask = next(asks)
             began = time.perf_counter()
             self.tally.sent += 1
             try:
-                writer.write(request)
+                writer.write(self._request(ask.body))
                 await writer.drain()
                 async with asyncio.timeout(_PATIENCE_S):
                     status, stays, body = await _answer(reader)
@@ -166,42 +172,65 @@ class Traffic:
                 self._note_lost(repr(error))
                 return
             self._waits.append(time.perf_counter() - began)
-            self._judge(status, body, well="200")
+            self._judge(ask, status, body, well="200")
             if not stays:
+                self.tally.told_to_close += 1
                 return
             await self._pace(began)
 
-    async def _drive_grpc(self) -> None:
+    def _request(self, body: bytes) -> bytes:
+        parts = urlsplit(self.plan.url)
+        lines = (
+            f"POST {parts.path} HTTP/1.1",
+            f"Host: {parts.netloc}",
+            f"Content-Length: {len(body)}",
+            *self.plan.headers,
+        )
+        return "\r\n".join((*lines, "", "")).encode() + body
+
+    async def _drive_grpc(self, number: int) -> None:
         import grpc
 
         parts = urlsplit(self.plan.url)
-        async with grpc.aio.insecure_channel(
-            parts.netloc, options=[("grpc.use_local_subchannel_pool", 1)]
-        ) as channel:
-            ask = channel.unary_unary(parts.path)
-            while not self._stopping.is_set():
+        async with grpc.aio.insecure_channel(parts.netloc, options=_OWN_CONNECTION) as channel:
+            call = channel.unary_unary(parts.path)
+            for ask in self._asks(number):
+                if self._stopping.is_set():
+                    return
                 began = time.perf_counter()
                 self.tally.sent += 1
                 try:
-                    body = await ask(self.plan.body, timeout=_PATIENCE_S)
+                    body = await call(ask.body, timeout=_PATIENCE_S)
                     status = "OK"
                 except grpc.aio.AioRpcError as error:
                     body, status = (error.details() or "").encode(), error.code().name
+                if status == "UNAVAILABLE" and body.startswith(_CANNOT_CONNECT):
+                    # This one was never sent.
+                    self.tally.sent -= 1
+                    await self._wait_unconnected()
+                    continue
                 self._waits.append(time.perf_counter() - began)
-                self._judge(status, body, well="OK")
+                if status == "UNAVAILABLE" and _CUT.search(body):
+                    self._note_lost(body.decode())
+                else:
+                    self._judge(ask, status, body, well="OK")
                 await self._pace(began)
 
-    def _judge(self, status: str, body: bytes, *, well: str) -> None:
+    def _judge(self, ask: Ask, status: str, body: bytes, *, well: str) -> None:
         if status != well:
             self._statuses[status] += 1
             self._note(f"{status} {body[:200]!r}")
             return
-        for name, piece in self.plan.expected.items():
+        for name, piece in ask.expected.items():
             if piece in body:
                 self._answered[name] += 1
                 return
         self.tally.wrong += 1
         self._note(f"unexpected {body[:200]!r}")
+
+    async def _wait_unconnected(self) -> None:
+        self.tally.unconnected += 1
+        await asyncio.sleep(_RECONNECT_S)
 
     def _note_lost(self, why: str) -> None:
         self.tally.lost += 1
@@ -230,7 +259,7 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[str, bool, bytes]:
 class Driven:
     """Traffic that runs in another process."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
         self._tally = Tally()
         self._told = threading.Condition()
@@ -278,12 +307,11 @@ def driving(plan: Plan) -> Iterator[Driven]:
         [sys.executable, "-m", "modelyard.testing.traffic"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
     with process.stdin as line:
-        line.write(plan.encode() + "\n")
+        line.write(plan.encode())
     driven = Driven(process)
     try:
         yield driven
@@ -316,14 +344,13 @@ def main() -> None:
     parser.add_argument("--per-second", type=float, default=0.0)
     chosen = parser.parse_args()
     if chosen.url is None:
-        plan = Plan.decode(sys.stdin.readline())
+        plan = Plan.decode(sys.stdin.buffer.readline())
     else:
         with open(chosen.body, "rb") as file:  # noqa: PTH123 - the name may be /dev/stdin
             body = file.read()
         plan = Plan(
             chosen.url,
-            body,
-            {"answered": b""},
+            (Ask(body, {"answered": b""}),),
             connections=chosen.connections,
             per_second=chosen.per_second,
         )

@@ -20,13 +20,15 @@ TURNS_A_SECOND = 5_000_000
 """No more than this many turns of `slow`'s loop run in a second; here it was 1.4 million."""
 
 
-def bundle_of(folder: Path, model: onnx.ModelProto, signature: Signature) -> Bundle:
+def bundle_of(
+    folder: Path, model: onnx.ModelProto, signature: Signature, name: str = "graph"
+) -> Bundle:
     """A bundle that serves the graph, as it is."""
     folder.mkdir(parents=True)
     builder = BundleBuilder(folder)
     builder.add("model.onnx", model.SerializeToString())
     return builder.build(
-        name="graph",
+        name=name,
         framework=Framework("onnx", onnx.__version__),
         serving=Serving(Format.ONNX, "model.onnx"),
         conversion=Conversion(Format.ONNX, "native"),
