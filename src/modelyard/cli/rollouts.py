@@ -31,22 +31,15 @@ def say_rollout(rollout: "Rollout") -> None:
 def _state(rollout: "Rollout") -> str:
     if rollout.state != "running":
         return rollout.state.replace("_", " ")
-    steps = rollout.plan.steps
-    text = f"step {rollout.step + 1} of {len(steps)}"
-    if rollout.next_at is not None:
-        left_s = (rollout.next_at - datetime.datetime.now(datetime.UTC)).total_seconds()
-        text += f", the next in {left_s:.0f} s" if left_s > 0 else ", the next is due"
+    text = f"step {rollout.step + 1} of {len(rollout.plan.steps)}"
+    now = datetime.datetime.now(datetime.UTC)
+    if rollout.led_until is None or rollout.led_until < now:
+        return f"{text}; no server moves it: start one with 'modelyard serve'"
     if rollout.reason:
         return f"{text}; {rollout.reason}"
-    # Who moves it writes why it waits; silence past the time means that nobody does.
-    return text if not _is_overdue(rollout) else f"{text}; no server is running that moves it"
-
-
-def _is_overdue(rollout: "Rollout") -> bool:
-    due = rollout.next_at
-    return due is not None and datetime.datetime.now(datetime.UTC) > due + datetime.timedelta(
-        seconds=5
-    )
+    if rollout.next_at is None or rollout.next_at <= now:
+        return f"{text}; the next is due"
+    return f"{text}; the next in {(rollout.next_at - now).total_seconds():.0f} s"
 
 
 def _tell(reading: "Reading") -> str:

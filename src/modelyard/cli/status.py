@@ -6,6 +6,7 @@ import typer
 
 from modelyard.cli.screen import say, say_facts, say_json, say_table
 from modelyard.cli.settings import Json, Settings
+from modelyard.cli.shadows import say_shadows
 
 if TYPE_CHECKING:
     from modelyard.serving.supervision.overview import Overview
@@ -69,6 +70,7 @@ def _show(overview: "Overview") -> None:
         ],
     )
     _show_endpoints(overview)
+    say_shadows(overview.routes)
     _show_processes(overview)
     for problem in overview.problems:
         say(f"{problem.model}:{problem.version} is not served: {problem.reason}")

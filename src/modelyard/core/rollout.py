@@ -208,7 +208,7 @@ class Move:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """A roll-out as it stands. `step` counts from 0; `reason` says why it ended or what it waits
-    for."""
+    for; until `led_until` a worker has said that it moves it."""
 
     id: int
     model: str
@@ -221,6 +221,7 @@ class Rollout:
     step: int
     next_at: datetime.datetime | None
     ended: datetime.datetime | None
+    led_until: datetime.datetime | None
     reason: str
     moves: tuple[Move, ...] = ()
 

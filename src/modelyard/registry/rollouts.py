@@ -297,6 +297,7 @@ def _to_rollout(connection: Connection, row: Row[Any]) -> Rollout:
         step=row.step,
         next_at=row.next_at,
         ended=row.ended,
+        led_until=row.lease_until,
         reason=row.reason,
         moves=tuple(
             Move(
