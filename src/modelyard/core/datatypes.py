@@ -5,7 +5,7 @@ does every column of text in a table.
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,3 +77,7 @@ _DTYPES: dict[Datatype, np.dtype[Any]] = {
 _BY_DTYPE = {dtype: name for name, dtype in _DTYPES.items() if name is not Datatype.BYTES}
 _FLOATS = frozenset({Datatype.FP16, Datatype.FP32, Datatype.FP64})
 _INTEGERS = frozenset(name for name in Datatype if name.startswith(("INT", "UINT")))
+
+
+PACK_CODES: Final = {Datatype.FP16: "e", Datatype.FP32: "f", Datatype.FP64: "d"}
+"""What `struct` calls the floats."""

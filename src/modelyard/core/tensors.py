@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from modelyard.core.datatypes import Array, Datatype
+from modelyard.core.datatypes import PACK_CODES, Array, Datatype
 from modelyard.core.errors import Invalid
 
 _LENGTH = struct.Struct("<I")
@@ -75,15 +75,12 @@ def from_floats(datatype: Datatype, shape: tuple[int, ...], data: list[float], f
     if len(data) != math.prod(shape):
         raise _wrong_length(len(data), shape, field)
     try:
-        packed = struct.pack(f"<{len(data)}{_PACK_CODES[datatype]}", *data)
+        packed = struct.pack(f"<{len(data)}{PACK_CODES[datatype]}", *data)
     except OverflowError:
         raise Invalid(
             "out_of_range", f"'{field}' holds a value too large for {datatype}", field=field
         ) from None
     return np.frombuffer(packed, datatype.dtype).reshape(shape)
-
-
-_PACK_CODES = {Datatype.FP16: "e", Datatype.FP32: "f", Datatype.FP64: "d"}
 
 
 def _wrong_length(count: int, shape: tuple[int, ...], field: str) -> Invalid:

@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 
 from modelyard.api import classification
+from modelyard.api.http.floats import FloatReader
 from modelyard.api.http.lenient import read_lenient
 from modelyard.api.http.wire import Answer, Question
 from modelyard.api.parameters import read_schedule
@@ -26,10 +27,11 @@ from modelyard.api.refusals import (
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid
+from modelyard.core.outputs import Part
 from modelyard.core.ports import Arrays, Headers, Served
 from modelyard.core.signature import TensorSpec
 from modelyard.core.table import TableReader
-from modelyard.core.tensors import check_shape, from_floats, from_list, from_raw, to_raw
+from modelyard.core.tensors import check_shape, from_list, from_raw, to_raw
 
 JSON_LENGTH: Final = b"inference-header-content-length"
 """The header that says where the JSON ends and the binary tensors begin."""
@@ -61,24 +63,6 @@ class InferRequest(msgspec.Struct, frozen=True):
     parameters: dict[str, Any] | None = None
 
 
-class FloatTensor(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """An input whose data is a flat list of numbers: what nearly every request holds."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    data: list[float]
-
-
-class FloatRequest(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A request of such inputs and nothing else. Decoding proves every element a number."""
-
-    inputs: list[FloatTensor]
-
-
-_FLOATS: Final = msgspec.json.Decoder(FloatRequest)
-
-
 class OipCodec:
     """Reads and writes v2 inference for one served version."""
 
@@ -92,19 +76,18 @@ class OipCodec:
         ) % served.version
         self._plain = [_Chosen(spec) for spec in served.signature.outputs]
         self._binary = [_Chosen(spec, binary=True) for spec in served.signature.outputs]
-        self._write_plain = partial(self._write_json, self._plain, None)
         self._table = TableReader(served.signature) if served.signature.is_table else None
-        self._only = served.signature.inputs[0] if len(served.signature.inputs) == 1 else None
-        if self._only is not None and not self._only.datatype.is_float:
-            self._only = None
+        self._floats = (
+            FloatReader(served.signature) if FloatReader.suits(served.signature) else None
+        )
 
     def read(self, headers: Headers, body: bytes) -> Question:
         """Decode JSON, with binary tensors behind it where the header says so."""
         json_length = headers.get(JSON_LENGTH)
-        if self._only is not None and json_length is None:
-            inputs = self._read_floats(self._only, body)
-            if inputs is not None:
-                return Question(inputs, self._signature.check(inputs), self._write_plain)
+        if self._floats is not None and json_length is None:
+            read = self._floats.read(body)
+            if read is not None:
+                return Question(read[0], read[1], self._write_plain)
         tail: memoryview | None = None
         if json_length is not None:
             end = _length(json_length, len(body))
@@ -115,20 +98,6 @@ class OipCodec:
         if request.outputs is None and request.parameters is None and request.id is None:
             return Question(inputs, rows, self._write_plain)
         return Question(inputs, rows, self._writer(request), read_schedule(request.parameters))
-
-    def _read_floats(self, spec: TensorSpec, body: bytes) -> dict[str, Array] | None:
-        """The one float tensor of a plain request; None sends any other the long way."""
-        try:
-            request = _FLOATS.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
-        if len(request.inputs) != 1:
-            return None
-        tensor = request.inputs[0]
-        if tensor.name != spec.name or tensor.datatype != spec.datatype:
-            return None
-        shape = check_shape(tensor.shape, spec.name)
-        return {spec.name: from_floats(spec.datatype, shape, tensor.data, spec.name)}
 
     def _decode(self, body: bytes) -> InferRequest:
         try:
@@ -199,6 +168,30 @@ class OipCodec:
         count = parameters.get(classification.PARAMETER)
         classes = 0 if count is None else classification.class_count(spec, count)
         return _Chosen(spec, binary=binary, classes=classes, batched=self._signature.batched)
+
+    def _write_plain(self, call: Call) -> Answer:
+        """All outputs as JSON, no id: where every call of a batch has one row, all at once."""
+        outputs = call.outputs
+        if type(outputs) is Part and outputs.batch.is_row_each:
+            texts = outputs.batch.texts
+            try:
+                answers = texts[self]
+            except KeyError:
+                answers = texts[self] = self._row_answers(outputs.batch.arrays)
+            if answers is not None:
+                return Answer(answers[outputs.start])
+        return self._write_json(self._plain, None, call)
+
+    def _row_answers(self, outputs: Arrays) -> list[bytes] | None:
+        """Each row's whole answer; None where an output cannot be cut at its rows."""
+        columns: list[list[bytes]] = []
+        for each in self._plain:
+            rows = _row_texts(each.opening, outputs[each.spec.name])
+            if rows is None:
+                return None
+            columns.append(rows)
+        opening = self._opening(None)
+        return [opening + b",".join(row) + b"]}" for row in zip(*columns, strict=True)]
 
     def _write_json(
         self, chosen: "Sequence[_Chosen]", request_id: str | None, call: Call
@@ -272,6 +265,20 @@ def _close(parts: list[bytes]) -> bytes:
     # Every output ends in a comma; a request for no outputs leaves none to cut.
     body = b"".join(parts)
     return (body[:-1] if body.endswith(b",") else body) + b"]}"
+
+
+def _row_texts(opening: bytes, array: Array) -> list[bytes] | None:
+    """An output of one row as JSON, for each row of a batch's: one encoding, then cut."""
+    if array.dtype.kind == "O" or array.ndim not in (1, 2) or not array.size:
+        return None
+    text = orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
+    # No line break stands in JSON text: it marks where to cut.
+    if array.ndim == 1:
+        head, between, body = opening + b'[1],"data":[', b",", text[1:-1]
+    else:
+        head, between = opening + b'[1,%d],"data":[' % array.shape[1], b"],["
+        body = text[2:-2]
+    return (head + body.replace(between, b"]}\n" + head) + b"]}").split(b"\n")
 
 
 def _shape(array: Array) -> bytes:

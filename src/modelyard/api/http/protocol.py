@@ -24,7 +24,7 @@ from modelyard.api.http.cycles import (
 from modelyard.api.http.errors import error_body, status_of
 from modelyard.api.http.preferences import preferences_of
 from modelyard.api.http.surroundings import KnownHead, Surroundings, header_lines
-from modelyard.api.http.wire import Answer
+from modelyard.api.http.wire import JSON, Answer
 from modelyard.core.errors import Exhausted, Invalid, ModelyardError, Unavailable
 
 _log = logging.getLogger(__name__)
@@ -262,6 +262,11 @@ class InferenceProtocol(HttpToolsProtocol):
     def write_answer(self, cycle: InferenceCycle, answer: Answer) -> None:
         """Write a good answer in one piece."""
         body = answer.body
+        if cycle.keep_alive and answer.content_type is JSON and not answer.extra_headers:
+            head = self.surroundings.json_head(self.server_state.default_headers)
+            self.transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+            self._complete(cycle)
+            return
         self.transport.write(
             b"%bcontent-type: %b\r\n%b%bcontent-length: %d\r\n\r\n%b"
             % (

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from modelyard.api.http.contracts import LIVE, NO_CLOUD, READY, Contracts
 from modelyard.api.http.doors import Door, Doors
 from modelyard.api.http.preferences import Preferences
+from modelyard.api.http.wire import JSON
 from modelyard.core.ports import Exchange, Headers
 
 _MOST_HEADS: Final = 1024
@@ -41,7 +42,7 @@ class Surroundings:
         # Callers send the same head again and again: byte for byte the same, it means the same.
         self.heads: dict[bytes, KnownHead] = {}
         self._date_of: object = None
-        self._ok = b""
+        self._ok = self._ok_json = b""
 
     def learn(self, head: bytes, known: KnownHead) -> None:
         """Keep what a head means; bounded, and begun anew when full."""
@@ -56,7 +57,14 @@ class Surroundings:
         if default_headers is not self._date_of:
             self._date_of = default_headers
             self._ok = STATUS_LINE[200] + header_lines(default_headers)
+            self._ok_json = self._ok + b"content-type: %b\r\ncontent-length: " % JSON
         return self._ok
+
+    def json_head(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The head of a good JSON answer without further headers, up to its length."""
+        if default_headers is not self._date_of:
+            self.head(default_headers)
+        return self._ok_json
 
 
 def header_lines(headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -1,7 +1,7 @@
 """What a protocol class needs of a codec: read a request for a served version, write its answer."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -9,12 +9,14 @@ from modelyard.api.parameters import Schedule
 from modelyard.core.call import Call
 from modelyard.core.ports import Arrays, Headers, Served
 
+JSON: Final = b"application/json"
+
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """A successful response: its body, and header lines beyond the usual ones."""
 
     body: bytes
-    content_type: bytes = b"application/json"
+    content_type: bytes = JSON
     extra_headers: bytes = b""
 
 
