@@ -1,13 +1,30 @@
+import asyncio
+import sys
 import threading
 import time
 
-from modelyard.serving.lane import LaneClock
+import pytest
+
+from modelyard.serving.lane import LaneClock, ThreadLane
 
 
 def spin(seconds: float) -> None:
     until = time.thread_time() + seconds
     while time.thread_time() < until:
         pass
+
+
+def test_lanes_let_the_loop_have_the_interpreter_soon() -> None:
+    """Where there are lanes, no thread keeps the interpreter for longer than half a millisecond."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
+    try:
+        loop = asyncio.new_event_loop()
+        ThreadLane(loop, "a lane").close()
+        loop.close()
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_what_a_device_takes_is_idle_time() -> None:
