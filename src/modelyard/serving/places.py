@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from modelyard.core.errors import ModelyardError
 from modelyard.serving.process.child import Command, ModelProcess
 from modelyard.serving.process.environments import Environments
 
@@ -218,8 +219,9 @@ class RelayedPlaces:
         return _PLACEMENT.decode(self._ask("place", _encode(question)))
 
     def leave(self, lease: int) -> None:
-        """Tell the supervisor."""
-        self._ask("leave", lease)
+        """Tell the supervisor; one that has gone, or buries this worker, needs not be told."""
+        with contextlib.suppress(ModelyardError):
+            self._ask("leave", lease)
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

@@ -89,3 +89,11 @@ def test_every_setting_is_documented() -> None:
     """The generated reference has a sentence for each setting."""
     assert all(field.metadata["doc"] for field in settings())
     assert Config().is_loopback
+
+
+@pytest.mark.parametrize("setting", ["place", "isolation"])
+def test_a_setting_of_few_values_names_them(tmp_path: Path, setting: str) -> None:
+    """Where only certain words are taken, any other is refused with the list of them."""
+    with pytest.raises(Invalid, match=r"'moon'; it may be .*process") as caught:
+        load_config({"home": tmp_path, setting: "moon"}, {})
+    assert caught.value.field == setting
