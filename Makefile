@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo check format test tools bench docs proto clean
+.PHONY: help setup demo check format test tools jre bench bench-quick docs proto clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,8 +39,17 @@ tools:
 	  && apt-get update -qq && apt-get install -y -qq wrk >/dev/null; } \
 	  || echo "wrk is missing: install it to run the benchmarks"
 
-bench: setup tools ## Measure against the service most people write; writes benchmarks/results/
+# One of the servers that the benchmarks measure against is written in Java.
+jre:
+	@command -v java >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq default-jre-headless >/dev/null; } \
+	  || echo "java is missing: TorchServe will be left out of the benchmarks"
+
+bench: setup tools jre ## Measure against ten servers; 25 minutes; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
+
+bench-quick: setup tools ## The forest against FastAPI and the limits, in two minutes; writes nothing
+	$(BIN)/python -m benchmarks --quick
 
 docs: setup ## Make the generated pages of docs/reference anew
 	$(BIN)/python -m docs.generate

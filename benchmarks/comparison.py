@@ -38,6 +38,8 @@ class Comparison:
     quick: frozenset[str] = frozenset()
     """Who is measured in a quick look."""
     protocol: Literal["http", "grpc"] = "http"
+    every_form: bool = True
+    """Whether servers that no aim is about are asked in all their forms, or in the first only."""
     notes: Sequence[str] = ()
     in_process: Callable[[Model, Settings, Say], Mapping[Key, list[Round]]] | None = None
     """What the model does with no server at all, as points of the same table."""
@@ -84,7 +86,7 @@ def compare_servers(comparison: Comparison, settings: Settings, say: Say) -> Rep
         comparison.question,
         settings.method(comparison.baseline),
         {**comparison.in_process_what, **{peer.name: peer.what for peer in peers}},
-        _figures(found),
+        _figures(found, comparison.protocol),
         to_points(found.rounds, comparison.baseline),
         comparison.notes,
         found.left_out,
@@ -116,14 +118,16 @@ def _measure(
     if peer.name in found.left_out:
         return
     counts = settings.connections
+    forms = _forms(peer, model, comparison.protocol)
     if peer.name not in comparison.steady:
         counts = tuple(sorted({min(counts), max(counts)}))
+        forms = forms if comparison.every_form else forms[:1]
     try:
         seen = measure_server(
             peer,
             with_one_answer(model) if peer.name in ECHOES else model,
             folder,
-            _forms(peer, model, comparison.protocol),
+            forms,
             counts,
             seconds=settings.seconds,
             warm_up_s=settings.warm_up_s,
@@ -149,11 +153,13 @@ def _forms(peer: Peer, model: Model, protocol: str) -> list[Form]:
     return [form for form in peer.forms(model) if form.protocol == protocol]
 
 
-def _figures(found: _Found) -> list[Figure]:
+def _figures(found: _Found, protocol: str) -> list[Figure]:
     figures = []
     for name, memories in found.memories.items():
+        # Over gRPC the first question comes from a process that must itself be started.
+        if protocol == "http":
+            figures.append(figure(name, "cold start", "s", found.starts[name]))
         figures += [
-            figure(name, "cold start", "s", found.starts[name]),
             figure(name, "memory (PSS)", "MB", [each.pss / _MB for each in memories]),
             figure(name, "memory (USS)", "MB", [each.uss / _MB for each in memories]),
             figure(name, "memory (RSS)", "MB", [each.rss / _MB for each in memories]),

@@ -14,8 +14,14 @@ import grpc
 import msgspec
 
 _TIMEOUT_S = 30
-# One TCP connection a channel, as wrk has: channels of one target share theirs by default.
-_OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
+_OPTIONS = [
+    # One TCP connection a channel, as wrk has: channels of one target share theirs by default.
+    ("grpc.use_local_subchannel_pool", 1),
+    # A server that is just starting refuses at first, and must not be left alone for seconds.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+]
 
 
 class Job(msgspec.Struct, frozen=True):

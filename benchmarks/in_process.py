@@ -37,8 +37,7 @@ def measure_batches(model: Model, seconds: float) -> dict[str, float]:
 
 def measure_queue(model: Model, *, lanes: int, threads: int, callers: int, seconds: float) -> Round:
     """So many callers before so many sessions, in the order of arrival: the queueing ideal."""
-    # A fair p99 needs every caller to have waited for some turns of the queue.
-    arguments = [str(lanes), str(callers), str(max(seconds, 3))]
+    arguments = [str(lanes), str(callers), str(seconds)]
     with machine_busy() as busy:
         output = _run("in_process_fifo.py", model, arguments, threads=threads)
     seen = msgspec.json.decode(output, type=_Queue)

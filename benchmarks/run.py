@@ -33,7 +33,7 @@ class Settings:
         return Method(self.seconds, self.warm_up_s, self.rounds, list(self.connections), baseline)
 
 
-QUICK = Settings(seconds=1, rounds=1, quick=True)
+QUICK = Settings(seconds=1, rounds=1, connections=(1, 64), quick=True)
 
 
 @dataclass(frozen=True)
