@@ -34,10 +34,11 @@ class BatchCost:
     only sends a batch to a lane.
     """
 
-    __slots__ = ("_rows", "_rows_us", "_squares", "_us", "_weight")
+    __slots__ = ("_fixed_us", "_row_us", "_rows", "_rows_us", "_squares", "_us", "_weight")
 
     def __init__(self) -> None:
         self._weight = self._rows = self._us = self._squares = self._rows_us = 0.0
+        self._fixed_us = self._row_us = 0.0
 
     @property
     def is_known(self) -> bool:
@@ -54,35 +55,33 @@ class BatchCost:
         """
         if self._weight >= _TRUSTED and us < _BLOCKED_US:
             us = min(us, max(_SURPRISE * self.estimate_us(rows), _LEAST_SURPRISE_US))
-        self._weight = self._weight * _MEMORY + 1.0
-        self._rows = self._rows * _MEMORY + rows
-        self._us = self._us * _MEMORY + us
-        self._squares = self._squares * _MEMORY + rows * rows
+        weight = self._weight = self._weight * _MEMORY + 1.0
+        all_rows = self._rows = self._rows * _MEMORY + rows
+        all_us = self._us = self._us * _MEMORY + us
+        squares = self._squares = self._squares * _MEMORY + rows * rows
         self._rows_us = self._rows_us * _MEMORY + rows * us
+        spread = squares - all_rows * all_rows / weight
+        if spread <= 1e-6 * squares:
+            self._fixed_us, self._row_us = 0.0, all_us / all_rows
+            return
+        slope = (self._rows_us - all_rows * all_us / weight) / spread
+        slope = min(max(slope, 0.0), all_us / all_rows)
+        self._fixed_us, self._row_us = max(0.0, (all_us - slope * all_rows) / weight), slope
 
     def line(self) -> tuple[float, float]:
         """Fixed microseconds a batch, and microseconds a row; both 0 or more."""
-        if not self._weight:
-            return 0.0, 0.0
-        spread = self._squares - self._rows * self._rows / self._weight
-        mean_rows, mean_us = self._rows / self._weight, self._us / self._weight
-        if spread <= 1e-6 * self._squares:
-            return 0.0, mean_us / mean_rows
-        slope = (self._rows_us - self._rows * self._us / self._weight) / spread
-        slope = min(max(slope, 0.0), mean_us / mean_rows)
-        return max(0.0, mean_us - slope * mean_rows), slope
+        return self._fixed_us, self._row_us
 
     def estimate_us(self, rows: int) -> float:
         """Expected microseconds of a batch of `rows`."""
-        fixed, slope = self.line()
-        return fixed + slope * rows
+        return self._fixed_us + self._row_us * rows
 
     def rows_within(self, budget_us: float) -> int:
         """The most rows that are expected to take no longer than `budget_us`; 0 if none."""
-        fixed, slope = self.line()
-        if fixed > budget_us:
+        spare_us = budget_us - self._fixed_us
+        if spare_us < 0.0:
             return 0
-        return int((budget_us - fixed) / slope) if slope > 0.0 else 1 << 30
+        return int(spare_us / self._row_us) if self._row_us > 0.0 else 1 << 30
 
 
 class _Size:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from modelyard.core.call import Call
@@ -30,11 +30,11 @@ class Batch:
 
     __slots__ = ("born_ns", "calls", "late", "rows")
 
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.late: tuple[Call, ...] = ()
-        self.rows = 0
-        self.born_ns = 0
+    def __init__(self, calls: list[Call], rows: int, born_ns: int, late: Sequence[Call]) -> None:
+        self.calls = calls
+        self.rows = rows
+        self.born_ns = born_ns
+        self.late = late
 
 
 class CallQueue:
@@ -138,53 +138,50 @@ class CallQueue:
         Of the first call all rows, however many. A call whose deadline comes sooner than
         `least_ns` from now is late; it is out of the queue, and the caller has to end it.
         """
-        batch = Batch()
-        soonest_ns = time.monotonic_ns() + least_ns
+        calls: list[Call] = []
+        late: Sequence[Call] = ()
+        rows = places = born_ns = 0
+        shape: object = None
         if not self._batched:
             max_rows = -1
-        if not self._apart:
-            self._fill(batch, self._normal, max_rows, soonest_ns)
-            return batch
+        for line in self._lines() if self._apart else (self._normal,):
+            while line:
+                call = line.popleft()
+                if not call.is_waiting:
+                    self._ended -= 1
+                    if call.priority:
+                        self._apart -= 1
+                    continue
+                if call.deadline_ns is not None and _is_late(call.deadline_ns, least_ns):
+                    self._leave(call)
+                    if call.priority:
+                        self._apart -= 1
+                    late = (*late, call)
+                    continue
+                if calls:
+                    if rows + call.rows > max_rows or (
+                        shape is not None and self._row_shape(call) != shape
+                    ):
+                        line.appendleft(call)
+                        break
+                elif self._ragged:
+                    shape = self._row_shape(call)
+                call.is_waiting = False
+                calls.append(call)
+                rows += call.rows
+                places += call.rows or 1
+                born_ns += call.started_ns
+                if call.priority:
+                    self._apart -= 1
+        self.rows -= places
+        if self.weighs:
+            self.bytes -= sum(map(size_bytes, calls))
+        return Batch(calls, rows, born_ns, late)
+
+    def _lines(self) -> Sequence[deque[Call]]:
         first = self._first_line()
         self._choices += 1
-        for line in (first, self._high, self._normal, self._low):
-            self._fill(batch, line, max_rows, soonest_ns)
-        return batch
-
-    def _fill(self, batch: Batch, line: deque[Call], max_rows: int, soonest_ns: int) -> None:
-        calls, rows, places, born_ns = batch.calls, batch.rows, 0, 0
-        shape = self._row_shape(calls[0]) if calls and self._ragged else None
-        while line:
-            call = line.popleft()
-            if not call.is_waiting:
-                self._ended -= 1
-                self._apart -= call.priority != 0
-                continue
-            if call.deadline_ns is not None and call.deadline_ns < soonest_ns:
-                self._apart -= call.priority != 0
-                self._leave(call)
-                batch.late = (*batch.late, call)
-                continue
-            if calls:
-                if rows + call.rows > max_rows or (
-                    shape is not None and self._row_shape(call) != shape
-                ):
-                    line.appendleft(call)
-                    break
-            elif self._ragged:
-                shape = self._row_shape(call)
-            call.is_waiting = False
-            if self.weighs:
-                self.bytes -= size_bytes(call)
-            calls.append(call)
-            rows += call.rows
-            places += call.rows or 1
-            born_ns += call.started_ns
-            if call.priority:
-                self._apart -= 1
-        self.rows -= places
-        batch.rows = rows
-        batch.born_ns += born_ns
+        return first, self._high, self._normal, self._low
 
     def _leave(self, call: Call) -> None:
         call.is_waiting = False
@@ -212,6 +209,10 @@ class CallQueue:
     def _row_shape(self, call: Call) -> tuple[tuple[int, ...], ...]:
         inputs = call.inputs
         return tuple([inputs[name].shape[1:] for name in self._names])
+
+
+def _is_late(deadline_ns: int, least_ns: int) -> bool:
+    return deadline_ns < time.monotonic_ns() + least_ns
 
 
 def size_bytes(call: Call) -> int:
