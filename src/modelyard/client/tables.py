@@ -1,5 +1,6 @@
 """What callers hold (frames, rows, columns, arrays) as the tensors of a signature."""
 
+import datetime
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,8 +18,9 @@ def to_tensors(signature: Signature, rows: object, *, first_row: int = 0) -> dic
     """The input tensors of a model, from any of the shapes that `Client.predict` takes.
 
     A frame, a list of dicts, one dict, or a dict of columns is read by column names; a 2-D array
-    or a list of lists by position, which only a model with one tensor of numbers allows. Errors
-    count the dicts of a list from `first_row`.
+    or a list of lists by position, which only a model with one tensor of numbers allows. Dates and
+    times become text in ISO 8601, a frame's column of midnights its dates alone. Errors count the
+    dicts of a list from `first_row`.
     """
     if _is_frame(rows):
         return TableReader(signature).columns(_frame_columns(rows))
@@ -52,11 +54,21 @@ def _frame_columns(frame: Any) -> dict[str, Sequence[object]]:
         series = frame[name]
         if series.ndim != 1:
             raise Invalid("repeated_column", f"column '{name}' is there twice", field=str(name))
-        if not (isinstance(series.dtype, np.dtype) and series.dtype.kind in "biuf"):
-            # Every pandas way of saying "missing" becomes the one that the reader knows.
-            series = series.astype(object).where(series.notna(), None)
-        columns[str(name)] = series.tolist()
+        columns[str(name)] = _series_values(series)
     return columns
+
+
+def _series_values(series: Any) -> list[object]:
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "biuf":
+        numbers: list[object] = series.tolist()
+        return numbers
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind == "M":
+        present = series.dropna()
+        if (present == present.dt.normalize()).all():
+            series = series.dt.date
+    # Every pandas way of saying "missing" becomes the one that the reader knows.
+    values = series.astype(object).where(series.notna(), None).tolist()
+    return [_plain(value) for value in values]
 
 
 def _from_mapping(signature: Signature, rows: Mapping[str, Any]) -> dict[str, Array]:
@@ -86,8 +98,15 @@ def _plain_row(row: object) -> object:
 
 
 def _plain(value: object) -> object:
-    # The reader takes JSON's own types, and numpy's scalars are not among them.
-    return value.item() if isinstance(value, np.generic) else value
+    """A value as JSON would carry it: numpy's scalars as Python's own, dates in ISO 8601."""
+    if isinstance(value, np.datetime64):
+        return None if np.isnat(value) else str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, datetime.date | datetime.time):
+        # pandas' NaT is a date that no date is equal to, itself included.
+        return value.isoformat() if value == value else None
+    return value
 
 
 def cast(signature: Signature, inputs: Mapping[str, Any]) -> dict[str, Array]:
