@@ -1,7 +1,7 @@
 """The exchange: which endpoint answers for which model, and the swap of one for another."""
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Final, cast
 
 from modelyard.core.call import Call
 from modelyard.core.errors import ModelyardError, NotFound, Unavailable
@@ -12,7 +12,8 @@ from modelyard.serving.route_report import RouteReport, ShadowCounts, ShadowRepo
 from modelyard.serving.shadow import Mirror
 from modelyard.serving.split import Split
 
-_LOADING = "it is being loaded"
+_LOADING: Final = "it is being loaded"
+_SOON_S: Final = 1.0
 
 
 class LocalExchange:
@@ -267,10 +268,12 @@ class LocalExchange:
                     return _not_serving(model, version, reason)
         if not self._is_synced:
             return Unavailable(
-                "starting", "the server is starting and loads its models; try again in a moment"
+                "starting",
+                "the server is starting and loads its models; try again in a moment",
+                retry_after_s=_SOON_S,
             )
         if route is not None:
-            return _not_serving(model, route.number, _LOADING)
+            return _not_serving(model, route.number, _LOADING, retry_after_s=_SOON_S)
         return NotFound("unknown_model", f"no model '{model:.140}' is deployed here", field="model")
 
     def _listing(self, model: str, version: int) -> Listing:
@@ -328,9 +331,12 @@ class LocalExchange:
         self._closing -= 1
 
 
-def _not_serving(model: str, version: int, reason: str) -> Unavailable:
+def _not_serving(
+    model: str, version: int, reason: str, retry_after_s: float | None = None
+) -> Unavailable:
     return Unavailable(
         "not_serving",
         f"'{model}:{version}' is deployed but cannot be served: {reason}",
         field="model",
+        retry_after_s=retry_after_s,
     )

@@ -1,18 +1,25 @@
 """Canary, shadow, promotion and rollback as callers of a real server see them."""
 
+import contextlib
+import http.client
 import itertools
+import json
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
-import httpx
 import numpy as np
 import tritonclient.grpc as triton_grpc
 from sklearn.linear_model import LinearRegression
 
 from modelyard.core.names import Reference
 from modelyard.core.rollout import Plan, Rollout, parse_guards, parse_steps
+from tests.e2e.conftest import Command
 from tests.e2e.serving.conftest import Place
 
+BODY = json.dumps(
+    {"inputs": [{"name": "input", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
+)
 SAMPLE = np.arange(20, dtype=float).reshape(10, 2)
 
 
@@ -30,21 +37,30 @@ class Model:
         for number in range(1, versions + 1):
             place.yard.publish(offset(1000 * number), name=name, sample=SAMPLE)
         place.deploy(place.yard.registry.resolve(Reference(name, version=1)))
+        while not all(self.call()[0] == 200 for _ in range(20)):
+            pass
 
     def version(self, number: int) -> Reference:
         return Reference(self.name, version=number)
 
     def ask(self, user: str = "", version: str | None = None) -> int:
         """Which version answers a call."""
-        headers = {"x-user": user} if user else {}
-        path = f"/v2/models/{self.name}" + (f"/versions/{version}" if version else "")
-        body = {"inputs": [{"name": "input", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
-        answer = httpx.post(f"{self.place.server.url}{path}/infer", json=body, headers=headers)
-        answer.raise_for_status()
-        [output] = answer.json()["outputs"]
+        status, answer = self.call(user, version)
+        assert status == 200, answer
+        [output] = answer["outputs"]
         number = round((output["data"][0] - 3) / 1000)
-        assert answer.json()["model_version"] == str(number)
+        assert answer["model_version"] == str(number)
         return number
+
+    def call(self, user: str = "", version: str | None = None) -> tuple[int, Any]:
+        """One call over a connection of its own: any worker may take it."""
+        path = f"/v2/models/{self.name}" + (f"/versions/{version}" if version else "")
+        server = self.place.server
+        with contextlib.closing(http.client.HTTPConnection(server.host, server.port)) as caller:
+            headers = {"x-user": user} if user else {}
+            caller.request("POST", f"{path}/infer", BODY, headers)
+            response = caller.getresponse()
+            return response.status, json.loads(response.read())
 
     def seen(self, calls: int) -> Counter[int]:
         return Counter(self.ask() for _ in range(calls))
@@ -108,6 +124,34 @@ def test_every_version_of_a_route_answers_by_its_number(place: Place) -> None:
     assert [model.ask(version=version) for version in ("1", "2")] == [1, 2]
     place.yard.promote(model.name)
     model.until(lambda seen: seen == {2: 20})
+
+
+def test_a_shadow_is_compared_answer_by_answer(place: Place) -> None:
+    """Callers get the stable version's answers; the server's status counts the shadow's, and shows
+    where they differ."""
+    model = Model(place, next(_names))
+    place.yard.deploy(model.version(2), shadow=100.0)
+    place.wait_for(model.name, 2)
+    status = Command(place.server.home)
+
+    def shadow() -> Any:
+        [overview] = status.json("status")  # type: ignore[misc]
+        [route] = [each for each in overview["routes"] if each["model"] == model.name]
+        return route["shadow"]
+
+    while not shadow()["counts"]["differed"]:
+        assert model.seen(20) == {1: 20}
+    counts = shadow()["counts"]
+    assert (counts["agreed"], counts["failed"]) == (0, 0)
+    newest = counts["disagreements"][-1]
+    assert (newest["output"], newest["answered"], newest["shadow"]) == (
+        "prediction[0, 0]",
+        "1003.0",
+        "2003.0",
+    )
+    text = status("status").stdout.decode()
+    assert f"{model.name}:2" in text
+    assert "the last answers that differ" in text
 
 
 def test_a_canary_that_cannot_be_loaded_leaves_all_calls_to_the_stable_version(
