@@ -1,8 +1,9 @@
 """`ModelInfer` to a call's arrays, and a call's outputs to its answer. No I/O, no waiting."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from modelyard.api.classification import PARAMETER as CLASSIFICATION
 from modelyard.api.classification import best_classes, class_count
@@ -26,8 +27,7 @@ _FINAL: Final = "triton_final_response"
 _FINAL_WANTED: Final = "triton_enable_empty_final_response"
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True, gc=False):
     """What one request wants for an answer: its own id, which outputs, and raw or typed.
 
     `classes` says of which outputs the best classes are wanted instead, and how many. `is_final`
@@ -51,6 +51,7 @@ class InferCodec:
         self._outputs = {spec.name: spec for spec in served.signature.outputs}
         self._all = served.signature.outputs
         self._batched = served.signature.batched
+        self._plain = Wanted("", self._all, raw=True)
         self._heads: dict[_Shapes, bytes] = {}
 
     def read(self, request: ModelInferRequest) -> dict[str, Array]:
@@ -92,15 +93,17 @@ class InferCodec:
         """How to answer a request; raises `Invalid` for an output that the model does not have."""
         outputs: Sequence[TensorSpec] = self._all
         classes: dict[str, int] = {}
-        if request.outputs:
-            outputs = [self._output(tensor, classes) for tensor in request.outputs]
+        parameters = request.parameters
         # Triton's clients read numbers only from raw contents, and send raw contents always;
         # only a request without inputs does not say which way its sender reads.
         raw = bool(request.raw_input_contents) or not request.inputs
+        if request.outputs:
+            outputs = [self._output(tensor, classes) for tensor in request.outputs]
+        elif raw and not parameters:
+            return Wanted(request.id, outputs, raw=True) if request.id else self._plain
         typed = not raw and all(
             has_contents(spec.datatype) or spec.name in classes for spec in outputs
         )
-        parameters = request.parameters
         is_final = _FINAL_WANTED in parameters and parameters[_FINAL_WANTED].bool_param
         return Wanted(request.id, outputs, not typed, classes or None, is_final)
 
