@@ -1,10 +1,12 @@
 """The one float tensor that nearly every request holds, read in as few steps as there can be."""
 
+import math
 import struct
 from typing import Final
 
 import msgspec
 import numpy as np
+import orjson
 
 from modelyard.core.datatypes import PACK_CODES
 from modelyard.core.ports import Arrays
@@ -28,6 +30,8 @@ class FloatRequest(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=
 
 
 _DECODER: Final = msgspec.json.Decoder(FloatRequest)
+_LONG: Final = 2048
+"""From how many bytes on orjson is the quicker decoder, by half, for all that it proves less."""
 
 
 class FloatReader:
@@ -41,11 +45,11 @@ class FloatReader:
         self._dtype = spec.datatype.dtype
         self._is_picky = spec.is_picky
         self._row: list[int] | None = None
-        if signature.batched and len(spec.shape) == 2 and spec.shape[1] != FREE:
-            width = spec.shape[1]
-            self._row = [1, width]
-            self._width = width
-            self._pack = struct.Struct(f"<{width}{PACK_CODES[spec.datatype]}").pack
+        if signature.batched and spec.shape and FREE not in spec.shape[1:]:
+            self._row = [1, *spec.shape[1:]]
+            self._row_shape = tuple(self._row)
+            self._size = math.prod(self._row)
+            self._pack = struct.Struct(f"<{self._size}{PACK_CODES[spec.datatype]}").pack
 
     @staticmethod
     def suits(signature: Signature) -> bool:
@@ -57,24 +61,49 @@ class FloatReader:
 
         Raises `Invalid` as `Signature.check` does.
         """
-        try:
-            request = _DECODER.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        tensor = _decode(body) if len(body) < _LONG else _decode_long(body)
+        if tensor is None:
             return None
-        if len(request.inputs) != 1:
-            return None
-        tensor = request.inputs[0]
         name, data = self._name, tensor.data
         if tensor.name != name or tensor.datatype != self._datatype:
             return None
-        if tensor.shape == self._row and len(data) == self._width:
+        if tensor.shape == self._row and len(data) == self._size:
             try:
-                array = np.ndarray((1, self._width), self._dtype, self._pack(*data))
+                array = np.ndarray(self._row_shape, self._dtype, self._pack(*data))
+            except struct.error:
+                # Not all are numbers, and the long way says which.
+                return None
             except OverflowError:
                 pass
             else:
                 if not self._is_picky or is_surely_finite(array):
                     return {name: array}, 1
+        elif len(body) >= _LONG:
+            return None
         shape = check_shape(tensor.shape, name)
         inputs = {name: from_floats(self._datatype, shape, data, name)}
         return inputs, self._signature.check(inputs)
+
+
+def _decode(body: bytes) -> FloatTensor | None:
+    try:
+        request = _DECODER.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return request.inputs[0] if len(request.inputs) == 1 else None
+
+
+def _decode_long(body: bytes) -> FloatTensor | None:
+    """The same, but for the elements of `data`, which are proven no flags, and nothing else."""
+    try:
+        request = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    match request:
+        case {"inputs": [{"name": name, "datatype": datatype, "shape": shape, "data": list(data)}]}:
+            is_all = len(request) == 1 and len(request["inputs"][0]) == len(
+                FloatTensor.__struct_fields__
+            )
+            if is_all and b"true" not in body and b"false" not in body:
+                return FloatTensor(name, datatype, shape, data)
+    return None

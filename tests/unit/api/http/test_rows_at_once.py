@@ -1,6 +1,7 @@
 """What is done for a whole batch at once equals what is done for each call alone."""
 
 import json
+from unittest import mock
 
 import numpy as np
 import orjson
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from modelyard.api.http import floats
 from modelyard.api.http.floats import FloatReader
 from modelyard.api.http.oip import OipCodec
 from modelyard.core.call import Call
@@ -63,9 +65,10 @@ def _tensor(shape: object, data: object, datatype: str = "FP32") -> dict[str, ob
 FLOATS = [Datatype.FP16, Datatype.FP32, Datatype.FP64]
 
 
+@pytest.mark.parametrize("long_from", [0, 2048])
 @given(st.sampled_from(FLOATS), st.sampled_from([-1, 2]), st.booleans(), st.data())
 def test_a_float_tensor_is_read_as_the_long_way_reads_it(
-    datatype: Datatype, width: int, nullable: bool, data: st.DataObject
+    long_from: int, datatype: Datatype, width: int, nullable: bool, data: st.DataObject
 ) -> None:
     """Same array or same refusal, whatever shape and numbers come."""
     columns = ()
@@ -73,13 +76,15 @@ def test_a_float_tensor_is_read_as_the_long_way_reads_it(
         columns = tuple(Column(f"c{n}", datatype, nullable=nullable) for n in range(width))
     signature = Signature((TensorSpec("x", datatype, (-1, width), columns),), ())
     shape = data.draw(st.sampled_from([[1, 2], [2, 2], [1, 3], [2], [0, 2], [1, -2], [1, 2.0]]))
-    values = data.draw(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=5))
+    number = st.floats(allow_nan=False, allow_infinity=False)
+    other = st.sampled_from([None, True, "1", 10**400, [1.0]])
+    values = data.draw(st.lists(number, max_size=5) | st.lists(number | other, max_size=3))
     body = json.dumps({"inputs": [_tensor(shape, values, datatype)]}).encode()
     long = OipCodec(endpoint_of(FunctionRuntime(signature, lambda inputs: inputs)))
     long._floats = None
-    assert _outcome(lambda: FloatReader(signature).read(body), long, body) == _outcome(
-        lambda: None, long, body
-    )
+    with mock.patch.object(floats, "_LONG", long_from):
+        short = _outcome(lambda: FloatReader(signature).read(body), long, body)
+    assert short == _outcome(lambda: None, long, body)
 
 
 def _outcome(read: object, long: OipCodec, body: bytes) -> object:
