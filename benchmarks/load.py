@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 _MARK: Final = "wrk-result "
-_TIMEOUT_S: Final = 5
+_TIMEOUT_S: Final = 30
 _MARGIN_S: Final = 30
 """Past its duration and this, wrk is killed: no load is unbounded."""
 

@@ -1,12 +1,13 @@
 """What does another worker cost, and what does it bring?"""
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.measure import measure_server
 from benchmarks.model import make_model
 from benchmarks.peers.modelyard import Modelyard, offers_workers
-from benchmarks.results import Figure, Report, Round, figure
+from benchmarks.results import Figure, Point, Report, Round, figure
 from benchmarks.run import Key, Occasion, Say, Settings, to_points
 
 NAME = "workers"
@@ -69,7 +70,16 @@ def run(settings: Settings, say: Say) -> Report:
                 ]
     notes = _NOTES if offers_workers() else [*_NOTES, _ABSENT]
     method = settings.method(None)
-    return occasion.report(NAME, QUESTION, method, servers, figures, to_points(rounds, None), notes)
+    return occasion.report(NAME, QUESTION, method, servers, figures, _points(rounds), notes)
+
+
+def _points(rounds: Mapping[Key, list[Round]]) -> list[Point]:
+    """Each model's points beside its own with one worker."""
+    found = []
+    for model in _MODELS:
+        own = {key: each for key, each in rounds.items() if f", {model}, " in key[0]}
+        found += to_points(own, _server(model, 1))
+    return found
 
 
 def _server(model: str, workers: int | None) -> str:
