@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from modelyard.api.addresses import bind
+from modelyard.api.addresses import bind_http
 from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.protocol import InferenceProtocol
 from modelyard.api.http.surroundings import Surroundings
@@ -113,7 +113,7 @@ class HttpServer:
         self._server.config.load()
         port = 0
         if self._port is not None:
-            bound = bind(self._host, self._port)
+            bound = bind_http(self._host, self._port)
             self._listener = await asyncio.get_running_loop().create_server(
                 self._connection, sock=bound, backlog=_BACKLOG
             )

@@ -20,6 +20,10 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     extra_headers: bytes = b""
 
 
+Write = Callable[[Call], Answer]
+"""Makes the answer of a call that ended well."""
+
+
 class Question(msgspec.Struct, frozen=True):
     """A decoded request: checked arrays, their rows, and how its answer is to be written.
 
@@ -28,7 +32,7 @@ class Question(msgspec.Struct, frozen=True):
 
     inputs: Arrays
     rows: int
-    write: Callable[[Call], Answer]
+    write: Write
     schedule: Schedule | None = None
 
 
