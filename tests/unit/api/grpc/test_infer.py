@@ -9,9 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from modelyard.api.grpc.infer import InferCodec
-from modelyard.api.grpc.messages import InferTensorContents, ModelInferRequest
+from modelyard.api.grpc.messages import (
+    InferTensorContents,
+    ModelInferRequest,
+    ModelInferResponse,
+)
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Invalid
+from modelyard.core.tensors import to_raw
 from tests.unit.api.grpc.conftest import echo_model
 
 
@@ -168,3 +173,26 @@ def test_another_datatype_is_refused_before_it_is_read(datatype: str) -> None:
         InferCodec(echo_model(Datatype.FP32, 1)).read(request)
     assert (refused.value.code, refused.value.field) == ("wrong_datatype", "x")
     assert len(refused.value.message) < 100
+
+
+@pytest.mark.parametrize("datatype", Datatype)
+def test_a_plain_answer_is_what_protobuf_would_write(datatype: Datatype) -> None:
+    """The answer that is put together from its fields reads as the message that it stands for."""
+    elements = st.text(st.characters(codec="utf-8")) if datatype is Datatype.BYTES else None
+    dtype = object if datatype is Datatype.BYTES else datatype.dtype
+    shapes = arrays.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=20)
+    codec = InferCodec(echo_model(datatype, 2))
+
+    @given(arrays.arrays(dtype, shapes, elements=elements), st.text(st.characters(codec="utf-8")))
+    def equal(array: Array, id: str) -> None:
+        wanted = codec.wanted(ModelInferRequest(id=id))
+        response = ModelInferResponse(
+            model_name=f"echo_{datatype}_2",
+            model_version="1",
+            id=id,
+            raw_output_contents=[to_raw(array)],
+        )
+        response.outputs.add(name="y", datatype=datatype, shape=array.shape)
+        assert ModelInferResponse.FromString(codec.write(wanted, {"y": array})) == response
+
+    equal()

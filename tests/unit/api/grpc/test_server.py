@@ -515,45 +515,16 @@ def test_a_refused_request_is_not_kept(infer: Infer) -> None:
         gc.enable()
 
 
-def test_several_servers_share_a_port_where_they_agree(running: Running) -> None:
-    """With `reuse_port` each takes connections; when one stops, the others answer all."""
-
-    async def scene() -> tuple[int, int]:
-        first = _sharing(running)
-        port = await first.start()
-        second = _sharing(running, port)
-        assert await second.start() == port
-        answered = 0
-        for number in range(40):
-            if number == 20:
-                await first.stop(1)
-            # A channel of its own connection each time.
-            options = [("grpc.use_local_subchannel_pool", 1)]
-            address = f"127.0.0.1:{port}"
-            async with grpc.aio.insecure_channel(address, options=options) as channel:
-                response = await _method(channel, "ModelInfer")(_raw("constant"))
-                answered += bool(response.raw_output_contents)
-        await second.stop(1)
-        return answered, first.connections + second.connections
-
-    assert running.run(scene()) == (40, 0)
-
-
-def _sharing(running: Running, port: int = 0) -> GrpcServer:
-    return GrpcServer(
-        running.exchange,
-        host="127.0.0.1",
-        port=port,
-        max_message_bytes=MAX_MESSAGE_BYTES,
-        reuse_port=True,
-    )
-
-
 def test_a_connection_that_another_accepted_is_served(running: Running) -> None:
     """A server takes connections from whoever has them."""
 
     async def scene() -> list[float]:
-        server = _sharing(running)
+        server = GrpcServer(
+            running.exchange,
+            host="127.0.0.1",
+            port=None,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+        )
         await server.start()
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]
