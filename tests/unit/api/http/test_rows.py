@@ -132,3 +132,44 @@ def test_half_a_surrogate_is_no_json(server: Serving, path: str, body: bytes) ->
     response = httpx.post(server.url + path, content=body)
     assert response.status_code == 400
     assert response.json()["code"] in ("not_json", "bad_request")
+
+
+def test_v1_answers_columns_with_outputs_too(server: Serving) -> None:
+    """TensorFlow Serving's clients read `outputs` where they sent `inputs`, KServe's do not."""
+    inputs = {"age": [60, 20.5], "income": [None, 1], "city": ["Rome", "Oslo"]}
+    answer = post(server, "/v1/models/people:predict", {"inputs": inputs}).json()
+    assert answer["predictions"] == ["old", "young"]
+    assert answer["outputs"] == {
+        "label": ["old", "young"],
+        "probabilities": [[0.75, 0.25], [0.25, 0.75]],
+    }
+    only = post(server, "/v1/models/vector:predict", {"inputs": [[1, 2, 3]]}).json()
+    assert only["outputs"] == only["predictions"] == [[2, 4, 6]]
+
+
+@pytest.mark.parametrize("name", ["", "serving_default", None])
+def test_v1_knows_one_signature(server: Serving, name: str | None) -> None:
+    """The default one may be named; others are not there."""
+    body = {"signature_name": name, "instances": [OLD]}
+    assert post(server, "/v1/models/people:predict", body).json()["predictions"] == ["old"]
+    other = post(server, "/v1/models/people:predict", body | {"signature_name": "other"})
+    assert (other.status_code, other.json()["code"]) == (400, "unknown_signature")
+
+
+def test_v1_takes_rows_or_columns(server: Serving) -> None:
+    """Both at once is no request."""
+    body = {"instances": [OLD], "inputs": {"age": [1]}}
+    answer = post(server, "/v1/models/people:predict", body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_rows")
+
+
+def test_v1_reads_base64(server: Serving) -> None:
+    """A string may come as `{"b64": …}`; what is no base64, or no text, is refused."""
+    path = "/v1/models/people:predict"
+    row = OLD | {"city": {"b64": "Um9tZQ=="}}
+    assert post(server, path, {"instances": [row]}).json()["predictions"] == ["old"]
+    columns = {"age": [60], "income": [None], "city": [{"b64": "Um9tZQ=="}]}
+    assert post(server, path, {"inputs": columns}).json()["predictions"] == ["old"]
+    for value, code in (("%", "bad_base64"), ("/w==", "not_utf8")):
+        answer = post(server, path, {"instances": [OLD | {"city": {"b64": value}}]})
+        assert (answer.status_code, answer.json()["code"]) == (400, code)
