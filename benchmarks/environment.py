@@ -6,7 +6,6 @@ inside of a measured time.
 """
 
 import hashlib
-import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -56,12 +55,12 @@ class Environment:
         mark.write_text(digest, "ascii")
 
     def version(self, package: str) -> str:
-        """The version of an installed package."""
-        site = next(self.folder.glob("lib/python*/site-packages"), None)
-        paths = [] if site is None else [str(site)]
-        for found in importlib.metadata.distributions(name=package, path=paths):
-            return str(found.version)
-        return "not installed"
+        """The version that the list pins. Raises `LookupError` where it names no such package."""
+        for line in (REQUIREMENTS / f"{self.name}.txt").read_text("utf-8").splitlines():
+            name, _, version = line.partition("==")
+            if name.lower() == package:
+                return version
+        raise LookupError(f"{self.name}.txt pins no {package}")
 
 
 def _run(*command: str) -> None:

@@ -11,17 +11,15 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
-    "fastapi",
+    "grpcio",
     "httptools",
     "modelyard",
     "msgspec",
     "numpy",
     "onnxruntime",
     "orjson",
-    "pydantic",
     "scikit-learn",
     "skl2onnx",
-    "starlette",
     "uvicorn",
     "uvloop",
 )

@@ -14,6 +14,7 @@ from benchmarks.peer import Form, Launch, Ports
 from benchmarks.peers.service import PROCESSES, SERVICES, own_folder, settings
 
 _ENVIRONMENT = Environment("bentoml")
+_VERSION = _ENVIRONMENT.version("bentoml")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class BentoMl:
     """Two workers with adaptive batching; its proxy process in front."""
 
     name: str = "bentoml"
-    what: str = f"BentoML: {PROCESSES} workers, adaptive batching"
+    what: str = f"BentoML {_VERSION}: {PROCESSES} workers, adaptive batching"
 
     def forms(self, model: Model) -> Sequence[Form]:
         """JSON rows under the name of the method's parameter."""

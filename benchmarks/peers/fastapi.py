@@ -11,6 +11,7 @@ from benchmarks.peer import Form, Launch, Ports
 from benchmarks.peers.service import PROCESSES, SERVICES, settings
 
 _ENVIRONMENT = Environment("fastapi")
+_VERSION = _ENVIRONMENT.version("fastapi")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class FastApi:
 
     name: str = "fastapi"
     what: str = (
-        "FastAPI as most write it: pydantic body, def endpoint, onnxruntime; "
+        f"FastAPI {_VERSION} as most write it: pydantic body, def endpoint, onnxruntime; "
         f"{PROCESSES} uvicorn workers"
     )
     module: str = "fastapi_plain"
@@ -47,7 +48,7 @@ def fastapi_tuned() -> FastApi:
     """As somebody writes it who has profiled it."""
     return FastApi(
         "fastapi-tuned",
-        "FastAPI tuned by hand: raw body, orjson, async endpoint, in line; "
+        f"FastAPI {_VERSION} tuned by hand: raw body, orjson, async endpoint, in line; "
         f"{PROCESSES} uvicorn workers",
         "fastapi_tuned",
     )

@@ -11,6 +11,7 @@ from benchmarks.peer import Form, Launch, Ports
 from benchmarks.peers.service import PROCESSES, SERVICES, settings
 
 _ENVIRONMENT = Environment("flask")
+_VERSION = _ENVIRONMENT.version("flask")
 _THREADS = 4
 
 
@@ -19,7 +20,7 @@ class Flask:
     """gunicorn's threaded workers, so that connections are kept alive."""
 
     name: str = "flask"
-    what: str = f"Flask + gunicorn: {PROCESSES} workers of {_THREADS} threads (gthread)"
+    what: str = f"Flask {_VERSION} + gunicorn: {PROCESSES} workers of {_THREADS} threads (gthread)"
 
     def forms(self, model: Model) -> Sequence[Form]:
         """JSON by name."""

@@ -11,6 +11,7 @@ from benchmarks.peer import Form, Launch, Ports
 from benchmarks.peers.service import PROCESSES, program, settings
 
 _ENVIRONMENT = Environment("kserve")
+_VERSION = _ENVIRONMENT.version("kserve")
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class KServe:
     """A custom predictor with a worker a core; gRPC is answered by the first process alone."""
 
     name: str = "kserve"
-    what: str = f"KServe's Python server: custom predictor, {PROCESSES} workers"
+    what: str = f"KServe's Python server {_VERSION}: custom predictor, {PROCESSES} workers"
 
     def forms(self, model: Model) -> Sequence[Form]:
         """Version 1, version 2 in both ways, and gRPC."""

@@ -11,6 +11,7 @@ from benchmarks.peer import Form, Launch, Ports
 from benchmarks.peers.service import PROCESSES, own_folder, program, settings
 
 _ENVIRONMENT = Environment("litserve")
+_VERSION = _ENVIRONMENT.version("litserve")
 _BATCH = 32
 
 
@@ -20,8 +21,8 @@ class LitServe:
 
     name: str = "litserve"
     what: str = (
-        f"LitServe: {PROCESSES} workers, batches of up to {_BATCH} within 1 ms (2 for the "
-        "encoder), 2 API processes"
+        f"LitServe {_VERSION}: {PROCESSES} workers, batches of up to {_BATCH} within 1 ms "
+        "(2 for the encoder), 2 API processes"
     )
 
     def forms(self, model: Model) -> Sequence[Form]:

@@ -13,6 +13,7 @@ from benchmarks.peer import Form, Launch, NotPrepared, Ports
 from benchmarks.peers.service import PROCESSES, own_folder, program, settings
 
 _ENVIRONMENT = Environment("mlflow")
+_VERSION = _ENVIRONMENT.version("mlflow")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class MlFlow:
     """`mlflow models serve` of the ONNX flavour."""
 
     name: str = "mlflow"
-    what: str = f"MLflow models serve: ONNX flavour, {PROCESSES} workers"
+    what: str = f"MLflow {_VERSION} models serve: ONNX flavour, {PROCESSES} workers"
 
     def forms(self, model: Model) -> Sequence[Form]:
         """Its `inputs` form."""

@@ -14,6 +14,7 @@ from benchmarks.peers.service import PROCESSES, SERVICES, own_folder, settings
 from benchmarks.processes import free_port
 
 _ENVIRONMENT = Environment("mlserver")
+_VERSION = _ENVIRONMENT.version("mlserver")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class MlServer:
 
     name: str = "mlserver"
     what: str = (
-        "MLServer: custom runtime, in process (faster than its worker pool for small models); "
+        f"MLServer {_VERSION}: custom runtime, in process (for small models faster than its pool); "
         f"for the encoder {PROCESSES} parallel workers"
     )
 

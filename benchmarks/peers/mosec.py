@@ -11,6 +11,7 @@ from benchmarks.peer import Form, Launch, Ports
 from benchmarks.peers.service import PROCESSES, own_folder, program, settings
 
 _ENVIRONMENT = Environment("mosec")
+_VERSION = _ENVIRONMENT.version("mosec")
 _BATCH = 64
 _WAIT_MS = 1
 _TIMEOUT_MS = 30_000
@@ -22,8 +23,8 @@ class Mosec:
 
     name: str = "mosec"
     what: str = (
-        f"mosec: {PROCESSES} workers a route; batches of up to {_BATCH} within {_WAIT_MS} ms, "
-        "for the encoder none"
+        f"mosec {_VERSION}: {PROCESSES} workers a route; batches of up to {_BATCH} "
+        f"within {_WAIT_MS} ms, for the encoder none"
     )
 
     def forms(self, model: Model) -> Sequence[Form]:

@@ -11,6 +11,7 @@ from benchmarks.peer import Form, Launch, Ports
 from benchmarks.peers.service import PROCESSES, program, settings
 
 _ENVIRONMENT = Environment("ray")
+_VERSION = _ENVIRONMENT.version("ray")
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class RayServe:
     """One node on the loopback address, two replicas with batching."""
 
     name: str = "ray-serve"
-    what: str = f"Ray Serve: {PROCESSES} replicas, @serve.batch of up to 64 within 1 ms"
+    what: str = f"Ray Serve {_VERSION}: {PROCESSES} replicas, @serve.batch of up to 64 within 1 ms"
 
     def forms(self, model: Model) -> Sequence[Form]:
         """JSON by name."""

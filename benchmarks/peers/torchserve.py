@@ -16,6 +16,7 @@ from benchmarks.peers.service import PROCESSES, own_folder, program, settings
 from benchmarks.processes import free_port
 
 _ENVIRONMENT = Environment("torchserve")
+_VERSION = _ENVIRONMENT.version("torchserve")
 _BATCH = 32
 
 
@@ -25,7 +26,8 @@ class TorchServe:
 
     name: str = "torchserve"
     what: str = (
-        f"TorchServe: custom handler, {PROCESSES} workers, batches of up to {_BATCH} within 1 ms"
+        f"TorchServe {_VERSION}: custom handler, {PROCESSES} workers, "
+        f"batches of up to {_BATCH} within 1 ms"
     )
 
     def forms(self, model: Model) -> Sequence[Form]:

@@ -44,3 +44,10 @@ def test_every_list_is_pinned() -> None:
     for path in lists:
         for line in path.read_text("utf-8").splitlines():
             assert line.startswith("#") or "==" in line, f"{path.name}: {line}"
+
+
+def test_versions_are_read_from_the_list() -> None:
+    """What a table says was measured is what was pinned; a stranger is an error."""
+    assert Environment("fastapi").version("fastapi")[0].isdigit()
+    with pytest.raises(LookupError, match="pins no django"):
+        Environment("fastapi").version("django")
