@@ -1,6 +1,14 @@
 """Where a running server listens."""
 
 from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Door(IntEnum):
+    """A server's listening sockets, as supervisor and workers number them."""
+
+    HTTP = 0
+    GRPC = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modelyard import __version__
 from modelyard.core.config import Config
 from modelyard.registry.registry import Registry
-from modelyard.wiring.addresses import Addresses
+from modelyard.wiring.addresses import Addresses, Door
 from modelyard.wiring.endpoints import endpoint_opener
 from modelyard.wiring.model_process import local_places
 from modelyard.wiring.registry import open_registry
@@ -23,15 +24,12 @@ if TYPE_CHECKING:
     from modelyard.serving.places import LocalPlaces, Places
     from modelyard.serving.supervision.overview import WorkerReport
 
-_SYNC_S = 2.0
-"""How long gRPC waits for the first load: past that it answers that the server is starting."""
-
 
 class Server:
     """A node that follows the registry, behind HTTP and gRPC, on the running loop.
 
-    Alone, it binds the configured ports. As one of several workers (`is_worker`) it shares the gRPC
-    port, and is given its HTTP connections: `adopt`; `on_closed` hears of each that ends here.
+    Alone, it binds the configured ports. As one of several workers (`is_worker`) it is given its
+    connections: `http.adopt`, `grpc.adopt`; `on_closed` hears by which door each came that ends.
     `places` finds room for models that run apart, for all of so many `workers`; `siblings` are
     those workers.
     """
@@ -42,7 +40,7 @@ class Server:
         registry: Registry,
         *,
         is_worker: bool = False,
-        on_closed: Callable[[], None] = lambda: None,
+        on_closed: Callable[[Door], None] = lambda _: None,
         places: "Places | None" = None,
         workers: int = 1,
         siblings: "Siblings | None" = None,
@@ -77,33 +75,29 @@ class Server:
             # Until callers have keys, only those on this machine may change what is served.
             may_change=config.is_loopback,
             contracts=Contracts(config.default_model, config.health_route, config.predict_route),
-            on_closed=on_closed,
+            on_closed=partial(on_closed, Door.HTTP),
         )
-        self._grpc = GrpcServer(
+        self.grpc = GrpcServer(
             self.exchange,
             host=config.host,
-            port=config.grpc_port,
+            port=None if is_worker else config.grpc_port,
             max_message_bytes=config.max_body_bytes,
-            reuse_port=is_worker,
             operations=operations,
             may_change=config.is_loopback,
+            on_closed=partial(on_closed, Door.GRPC),
         )
 
     async def start(self, on_listening: Callable[[], None] = lambda: None) -> Addresses:
-        """Follow the routes once, then listen; when this returns, every loadable model answers.
+        """Listen, and follow the routes once; when this returns, every loadable model answers.
 
-        `on_listening` hears when HTTP answers, though it be only that the server is starting.
+        `on_listening` hears when calls are answered, though it be only that the server is starting.
         """
-        following = asyncio.ensure_future(self.node.start())
         try:
             port = await self.http.start()
+            grpc_port = await self.grpc.start()
             on_listening()
-            # Among several workers, callers of gRPC had better find those that have loaded.
-            await asyncio.wait({following}, timeout=_SYNC_S)
-            grpc_port = await self._grpc.start()
-            await following
+            await self.node.start()
         except BaseException:
-            following.cancel()
             await self.stop()
             raise
         return Addresses(self._config.host, port, grpc_port)
@@ -132,7 +126,7 @@ class Server:
             self.exchange.drain()
         grace_s = self._config.drain_s
         await asyncio.gather(
-            self.node.stop(grace_s), self._end_http(take, grace_s), self._grpc.stop(grace_s)
+            self.node.stop(grace_s), self._end_http(take, grace_s), self.grpc.stop(grace_s)
         )
         self.exchange.close()
         if self._places is not None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from modelyard.api.addresses import bind, reserve
+from modelyard.api.addresses import bind_grpc, bind_http
 from modelyard.core.config import Config, plain_config
 from modelyard.core.errors import ModelyardError
 from modelyard.serving.places import place_handlers
@@ -59,18 +59,16 @@ class Watch:
         self._read_config = read_config
         self._started_s = time.monotonic()
         self._ledger = Ledger(self._started_s)
-        self._http = bind(config.host, config.port)
+        http = bind_http(config.host, config.port)
         try:
-            self._grpc = reserve(config.host, config.grpc_port)
+            grpc = bind_grpc(config.host, config.grpc_port)
         except ModelyardError:
-            self._http.close()
+            http.close()
             raise
-        self.addresses = Addresses(
-            config.host, self._http.getsockname()[1], self._grpc.getsockname()[1]
-        )
+        self.addresses = Addresses(config.host, http.getsockname()[1], grpc.getsockname()[1])
         self._places = local_places(config)
         self._supervisor = Supervisor(
-            self._http,
+            [http, grpc],
             _command,
             workers=config.workers or usable_cores(),
             policy=Policy(drain_s=config.drain_s, hang_s=config.hang_s),
@@ -109,7 +107,6 @@ class Watch:
             self._sampling.cancel()
         await self._supervisor.stop()
         self._desk.close()
-        self._grpc.close()
         await asyncio.to_thread(self._places.close)
 
     def quit(self) -> None:

@@ -29,6 +29,7 @@ from modelyard.serving.supervision.channel import Channel, Payload
 from modelyard.serving.supervision.ended import EndedCount
 from modelyard.serving.supervision.handover import Outbox, take
 from modelyard.serving.supervision.worker import Descriptors
+from modelyard.wiring.addresses import Door
 from modelyard.wiring.logs import log_to_stderr
 from modelyard.wiring.machine import raise_descriptor_limit
 from modelyard.wiring.registry import open_registry
@@ -123,7 +124,7 @@ class _Shift:
         _die_after(config.drain_s + _MARGIN_S)
         self._take_connections()
         asyncio.get_running_loop().remove_reader(self._handover)
-        outbox = Outbox(self._handover)
+        outbox = Outbox(self._handover, Door.HTTP)
         await self._server.stop(outbox.put if self._order.hand_over else None)
         await outbox.emptied()
         await self._say("departed", await self._report(None))
@@ -134,11 +135,14 @@ class _Shift:
         self._tell("listening")
 
     def _take_connections(self) -> None:
-        while connections := take(self._handover, self._family):
+        while (taken := take(self._handover, self._family)) is not None:
+            door, connections = taken
+            if not connections:
+                return
+            server = self._server.http if door == Door.HTTP else self._server.grpc
             for connection in connections:
-                self._server.http.adopt(connection)
-        if connections is None:
-            asyncio.get_running_loop().remove_reader(self._handover)
+                server.adopt(connection)
+        asyncio.get_running_loop().remove_reader(self._handover)
 
     def _leave(self) -> None:
         """Somebody ended this worker by hand: no more connections, and a good end."""

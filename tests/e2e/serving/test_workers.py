@@ -1,5 +1,6 @@
 """Several workers behind one port: balanced, watched, replaced and drained without a lost call."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import tritonclient.grpc.aio as triton_grpc
 from sklearn.linear_model import LinearRegression
 
 from modelyard import Yard
@@ -219,3 +221,41 @@ def test_a_server_whose_worker_cannot_start_says_why(tmp_path: Path) -> None:
     last = done.stderr.decode().splitlines()[-1]
     assert last.startswith("error: the registry")
     assert b"Traceback" not in done.stderr
+
+
+def test_grpc_calls_outlive_a_replacement(home: Path) -> None:
+    """SIGHUP under gRPC load: channels move to the new workers, and no call fails."""
+    answered = 0
+
+    async def call(address: str, done: asyncio.Event) -> None:
+        nonlocal answered
+        given = triton_grpc.InferInput("input", [1, 2], "FP32")
+        given.set_data_from_numpy(np.array([[1, 2]], np.float32))
+        async with triton_grpc.InferenceServerClient(address) as client:
+            while not done.is_set():
+                answer = await client.infer("sum", [given])
+                assert round(float(answer.as_numpy("prediction")[0, 0])) == 3
+                answered += 1
+
+    async def load(served: Workers) -> None:
+        done = asyncio.Event()
+        async with asyncio.TaskGroup() as calling:
+            for _ in range(4):
+                calling.create_task(call(served.server.grpc_address, done))
+            before = set(await asyncio.to_thread(served.pids))
+            served.signal(signal.SIGHUP)
+            await asyncio.to_thread(
+                served.wait_until,
+                lambda told: (
+                    all_ready(told)
+                    and len(told["workers"]) == 2
+                    and before.isdisjoint(worker["pid"] for worker in told["workers"])
+                ),
+            )
+            wanted = answered + 100
+            while answered < wanted:
+                await asyncio.sleep(0.01)
+            done.set()
+
+    with workers(home, 2) as served:
+        asyncio.run(load(served))

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import os
 import socket
+from collections.abc import Callable
 from typing import Final
 
+from modelyard.api.addresses import bind_grpc
 from modelyard.api.grpc.connection import GrpcConnection
 from modelyard.api.grpc.methods import make_methods
-from modelyard.core.errors import Unavailable
 from modelyard.core.ports import Exchange, Operations
 
 _BACKLOG: Final = 2048
@@ -17,8 +17,9 @@ _BACKLOG: Final = 2048
 class GrpcServer:
     """Serves one exchange on the running loop, which must be the exchange's own.
 
-    `reuse_port` lets several processes share the port: each must be given the same one. With
-    `may_change` callers may load and unload models.
+    Its connections come from a port of its own (`port`, 0 for a free one), or, where that is None,
+    from somebody else who accepts them: `adopt`; `on_closed` hears of each connection that ends.
+    With `may_change` callers may load and unload models.
     """
 
     def __init__(
@@ -26,54 +27,36 @@ class GrpcServer:
         exchange: Exchange,
         *,
         host: str,
-        port: int,
+        port: int | None,
         max_message_bytes: int,
-        reuse_port: bool = False,
         operations: Operations | None = None,
         may_change: bool = False,
+        on_closed: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host
         self._port = port
         self._max_message_bytes = max_message_bytes
-        self._reuse_port = reuse_port
+        self._on_closed = on_closed
         self._methods = make_methods(exchange, operations, may_change=may_change)
         self._connections: set[GrpcConnection] = set()
         self._all_closed = asyncio.Event()
         self._listener: asyncio.Server | None = None
         self._bound: socket.socket | None = None
+        self._is_running = False
         self._is_stopping = False
         self._adopting: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
-        """Bind and serve; returns the bound port. Raises `Unavailable` where it cannot bind."""
-        bound = self._bound = self._bind()
+        """Begin; returns the bound port, 0 without one. Raises `Unavailable` where it is taken."""
+        self._is_running = True
+        if self._port is None:
+            return 0
+        bound = self._bound = bind_grpc(self._host, self._port)
         self._listener = await asyncio.get_running_loop().create_server(
             self._connection, sock=bound, backlog=_BACKLOG
         )
         port: int = bound.getsockname()[1]
         return port
-
-    def _bind(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        # With its protocol named: asyncio switches Nagle's algorithm off only for such.
-        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if self._reuse_port:
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            bound.bind((self._host, self._port))
-        except OSError as error:
-            bound.close()
-            # What getaddrinfo raises is an OSError with a number below zero and its own words.
-            why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-            raise Unavailable(
-                "address_in_use",
-                f"gRPC cannot listen on {self._host}:{self._port} ({why}); "
-                "take another --grpc-port, or 0 for a free one",
-                field="grpc_port",
-            ) from None
-        return bound
 
     def adopt(self, connection: socket.socket) -> None:
         """Serve a connection that somebody else has accepted; it is the server's from now on."""
@@ -88,6 +71,7 @@ class GrpcServer:
         except OSError:
             # The caller was gone before we had it.
             connection.close()
+            self._on_closed()
 
     def _connection(self) -> GrpcConnection:
         return GrpcConnection(
@@ -107,6 +91,7 @@ class GrpcServer:
         self._connections.discard(connection)
         if not self._connections:
             self._all_closed.set()
+        self._on_closed()
 
     @property
     def connections(self) -> int:
@@ -115,12 +100,13 @@ class GrpcServer:
 
     async def stop(self, grace_s: float) -> None:
         """Accept no more, wait for calls that run, and cut off what is left after `grace_s`."""
-        listener, self._listener = self._listener, None
-        if listener is None:
+        if not self._is_running:
             return
+        self._is_running = False
         self._is_stopping = True
         self._accept_the_rest()
-        listener.close()
+        if self._listener is not None:
+            self._listener.close()
         if self._adopting:
             await asyncio.wait(self._adopting)
         for connection in tuple(self._connections):

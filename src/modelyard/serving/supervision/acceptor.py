@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from modelyard.serving.supervision.handover import MOST
+from modelyard.serving.supervision.handover import MOST, Door
 from modelyard.serving.supervision.worker import Worker
 
 _log = logging.getLogger(__name__)
@@ -20,9 +20,12 @@ _NO_DESCRIPTORS_S: Final = 0.5
 
 
 class Acceptor:
-    """Accepts on one listening socket. `choose` names the workers that may be given connections."""
+    """Accepts at one door. `choose` names the workers that may be given connections."""
 
-    def __init__(self, bound: socket.socket, choose: Callable[[], Sequence[Worker]]) -> None:
+    def __init__(
+        self, door: Door, bound: socket.socket, choose: Callable[[], Sequence[Worker]]
+    ) -> None:
+        self._door = door
         self._listener = bound
         self._choose = choose
         self._loop = asyncio.get_running_loop()
@@ -88,13 +91,14 @@ class Acceptor:
 
     def _give_some(self, workers: Sequence[Worker]) -> bool:
         """Give some of those that wait; whether any worker took any."""
+        door = self._door
         shares: dict[Worker, list[socket.socket]] = {each: [] for each in workers}
         for _ in range(min(MOST, len(self._waiting))):
-            least = min(workers, key=lambda each: each.connections + len(shares[each]))
+            least = min(workers, key=lambda each: each.open_at(door) + len(shares[each]))
             shares[least].append(self._waiting.popleft())
         is_given = False
         for worker, share in shares.items():
-            if share and not worker.give(share):
+            if share and not worker.give(door, share):
                 self._waiting.extendleft(reversed(share))
             else:
                 is_given = is_given or bool(share)

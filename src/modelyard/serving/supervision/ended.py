@@ -1,4 +1,4 @@
-"""How many connections a worker has ended: a number in memory that it shares with the supervisor.
+"""How many connections a worker has ended: numbers in memory that it shares with the supervisor.
 
 The supervisor knows how many it gave to each worker, so it knows how many each has open, without a
 message for every connection that closes.
@@ -9,9 +9,11 @@ import os
 import tempfile
 from pathlib import Path
 
+from modelyard.serving.supervision.handover import Door
+
 
 class EndedCount:
-    """A whole number that one process raises and another reads."""
+    """A whole number for each door, that one process raises and another reads."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -21,7 +23,7 @@ class EndedCount:
 
     @classmethod
     def create(cls) -> "EndedCount":
-        """A zero, to be passed on by its descriptor."""
+        """Zeros, to be passed on by its descriptor."""
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("modelyard-ended")
         else:
@@ -30,13 +32,13 @@ class EndedCount:
         os.ftruncate(descriptor, mmap.PAGESIZE)
         return cls(descriptor)
 
-    def add(self) -> None:
+    def add(self, door: Door) -> None:
         """One more."""
-        self._cells[0] += 1
+        self._cells[door] += 1
 
-    def read(self) -> int:
+    def read(self, door: Door) -> int:
         """How many there are."""
-        return self._cells[0]
+        return self._cells[door]
 
     def close(self) -> None:
         """Let go of the memory."""

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 MOST: Final = 32
-_MARK: Final = b"\x00"
+Door = int
+"""Which of a server's listening sockets a connection came by, counted from 0."""
 _RETRY_S: Final = 0.002
 _FLAGS: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -24,14 +25,14 @@ def handover_pair() -> tuple[socket.socket, socket.socket]:
     return one, other
 
 
-def give(through: socket.socket, connections: Sequence[socket.socket]) -> bool:
-    """Give connections away, at most `MOST`, and close them here.
+def give(through: socket.socket, door: Door, connections: Sequence[socket.socket]) -> bool:
+    """Give connections of one door away, at most `MOST`, and close them here.
 
     False where the socket has no room or nobody reads it any more: then they are still the
     caller's.
     """
     try:
-        socket.send_fds(through, [_MARK], [each.fileno() for each in connections])
+        socket.send_fds(through, [bytes((door,))], [each.fileno() for each in connections])
     except OSError:
         # No room, too many under way, or the other end is closed: for the caller all the same.
         return False
@@ -40,28 +41,29 @@ def give(through: socket.socket, connections: Sequence[socket.socket]) -> bool:
     return True
 
 
-def take(through: socket.socket, family: int) -> list[socket.socket] | None:
+def take(through: socket.socket, family: int) -> tuple[Door, list[socket.socket]] | None:
     """The connections of one message: none when nothing waits; None when the other end has gone."""
     try:
-        mark, numbers, _, _ = socket.recv_fds(through, len(_MARK), MOST, _FLAGS)
+        door, numbers, _, _ = socket.recv_fds(through, 1, MOST, _FLAGS)
     except BlockingIOError:
-        return []
+        return 0, []
     except OSError:
         return None
-    if not mark:
+    if not door:
         return None
     # With everything named that would otherwise be asked of the kernel, three calls a connection.
-    return [
+    return door[0], [
         socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=number)
         for number in numbers
     ]
 
 
 class Outbox:
-    """Connections on their way out, as fast as the other side takes them."""
+    """Connections of one door on their way out, as fast as the other side takes them."""
 
-    def __init__(self, through: socket.socket) -> None:
+    def __init__(self, through: socket.socket, door: Door) -> None:
         self._through = through
+        self._door = door
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[socket.socket] = deque()
         self._sending: asyncio.Task[None] | None = None
@@ -81,5 +83,5 @@ class Outbox:
     async def _send(self) -> None:
         while self._waiting:
             some = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
-            while not give(self._through, some):
+            while not give(self._through, self._door, some):
                 await asyncio.sleep(_RETRY_S)

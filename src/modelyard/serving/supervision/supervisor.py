@@ -12,6 +12,7 @@ from typing import Any, Final
 from modelyard.core.errors import ModelyardError, Unavailable
 from modelyard.serving.supervision.acceptor import Acceptor
 from modelyard.serving.supervision.channel import Payload
+from modelyard.serving.supervision.handover import Door
 from modelyard.serving.supervision.worker import Command, Handler, State, Worker, WorkerId
 
 _log = logging.getLogger(__name__)
@@ -60,11 +61,14 @@ class Slot:
 
 
 class Supervisor:
-    """Keeps workers running behind one listening socket. Used on the event loop's thread only."""
+    """Keeps workers running behind listening sockets, its doors.
+
+    Used on the event loop's thread only.
+    """
 
     def __init__(
         self,
-        bound: socket.socket,
+        doors: Sequence[socket.socket],
         command: Command,
         *,
         workers: int,
@@ -74,11 +78,11 @@ class Supervisor:
     ) -> None:
         self._on_ended = on_ended
         self.slots = [Slot(number) for number in range(1, workers + 1)]
-        self._family = bound.family
+        self._family = doors[0].family
         self._command = command
         self._policy = policy
         self._handlers = handlers
-        self._acceptor = Acceptor(bound, self._takers)
+        self._acceptors = [Acceptor(door, bound, self._takers) for door, bound in enumerate(doors)]
         self._workers: dict[WorkerId, Worker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._replacing = asyncio.Lock()
@@ -89,13 +93,14 @@ class Supervisor:
 
         Raises why one does not get ready, and then none is left.
         """
-        self._acceptor.start()
+        for acceptor in self._acceptors:
+            acceptor.start()
         try:
             async with asyncio.TaskGroup() as starting:
                 for slot in self.slots:
                     starting.create_task(self._begin(slot))
         except* ModelyardError as refused:
-            self._acceptor.close()
+            self._close_doors()
             self.kill()
             await asyncio.gather(*(each.ended() for each in self.workers))
             await self._end_tasks()
@@ -114,13 +119,14 @@ class Supervisor:
     async def stop(self) -> None:
         """Accept no more, let every worker finish what it holds, and end them all."""
         self._is_stopping = True
-        self._acceptor.close()
+        self._close_doors()
         draining = [
             each.drain(hand_over=False, grace_s=self._policy.drain_s) for each in self.workers
         ]
         await asyncio.gather(*draining)
         await self._end_tasks()
-        self._acceptor.drop()
+        for acceptor in self._acceptors:
+            acceptor.drop()
 
     def kill(self) -> None:
         """End every worker at once."""
@@ -185,7 +191,7 @@ class Supervisor:
     async def _launch(self, slot: Slot) -> Worker:
         worker = Worker(slot.number, self._family)
         worker.on_changed = self._share_soon
-        worker.on_returned = self._acceptor.share
+        worker.on_returned = self._share_again
         await worker.start(self._command, self._handlers)
         self._workers[worker.id] = worker
         if self._is_stopping:
@@ -261,8 +267,19 @@ class Supervisor:
 
     def _share_soon(self) -> None:
         """A worker has changed: connections that wait may have one now, or in a moment."""
-        self._acceptor.share()
-        asyncio.get_running_loop().call_later(_HOLD_S, self._acceptor.share)
+        self._share_all()
+        asyncio.get_running_loop().call_later(_HOLD_S, self._share_all)
+
+    def _share_all(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.share()
+
+    def _share_again(self, door: Door, connections: Sequence[socket.socket]) -> None:
+        self._acceptors[door].share(connections)
+
+    def _close_doors(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.close()
 
     def _keep(self, running: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(running)

@@ -6,6 +6,7 @@ import itertools
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Final, NamedTuple
 from modelyard.core.errors import Kind, ModelyardError, make_error
 from modelyard.serving.supervision.channel import Channel, Payload
 from modelyard.serving.supervision.ended import EndedCount
-from modelyard.serving.supervision.handover import give, handover_pair, take
+from modelyard.serving.supervision.handover import Door, give, handover_pair, take
 
 _log = logging.getLogger(__name__)
 
@@ -58,9 +59,9 @@ class Worker:
         self.listening_since: float | None = None
         self.failure: ModelyardError | None = None
         self.on_changed: Callable[[], None] = lambda: None
-        self.on_returned: Callable[[list[socket.socket]], None] = lambda _: None
+        self.on_returned: Callable[[Door, Sequence[socket.socket]], None] = lambda *_: None
         self._family = family
-        self._given = 0
+        self._given: Counter[Door] = Counter()
         self._ended_count = EndedCount.create()
         self._handover, self._far_handover = handover_pair()
         self._channel: Channel
@@ -105,9 +106,13 @@ class Worker:
     @property
     def connections(self) -> int:
         """Connections that were given to it and have not ended there."""
+        return sum(self.open_at(door) for door in self._given)
+
+    def open_at(self, door: Door) -> int:
+        """Those that came by one door."""
         if self.state is State.ENDED:
             return 0
-        return self._given - self._ended_count.read()
+        return self._given[door] - self._ended_count.read(door)
 
     async def settled(self) -> None:
         """Until it is ready, or has ended."""
@@ -117,13 +122,12 @@ class Worker:
         """The exit status; below zero the signal that ended it."""
         return await asyncio.shield(self._exit)
 
-    def give(self, connections: Sequence[socket.socket]) -> bool:
+    def give(self, door: Door, connections: Sequence[socket.socket]) -> bool:
         """Give it connections; False, and nothing happened, where it takes none at the moment."""
-        self._given += len(connections)
-        if give(self._handover, connections):
-            return True
-        self._given -= len(connections)
-        return False
+        if not give(self._handover, door, connections):
+            return False
+        self._given[door] += len(connections)
+        return True
 
     async def request(self, kind: str, payload: Payload = None) -> Payload:
         """What the worker answers; raises `Unavailable` where it has gone."""
@@ -172,9 +176,15 @@ class Worker:
         self.failure = make_error(kind, payload["code"], payload["message"], field=payload["field"])
 
     def _take_returned(self) -> None:
-        connections = take(self._handover, self._family)
-        if connections:
-            self.on_returned(connections)
+        self._take_back(self._handover)
+
+    def _take_back(self, end: socket.socket) -> bool:
+        """Pass on what one message at this end holds; whether there was one."""
+        taken = take(end, self._family)
+        if taken is None or not taken[1]:
+            return False
+        self.on_returned(*taken)
+        return True
 
     def _take_end(self, _: "asyncio.Future[int]") -> None:
         loop = asyncio.get_running_loop()
@@ -184,7 +194,7 @@ class Worker:
         self._ended_count.close()
         # What it handed back, and what it was given and never took: nothing of that is lost.
         for end in (self._handover, self._far_handover):
-            while connections := take(end, self._family):
-                self.on_returned(connections)
+            while self._take_back(end):
+                pass
             end.close()
         self._settled.set()

@@ -30,7 +30,7 @@ class Line(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.stub.connections.discard(self)
-        self.stub.ended.add()
+        self.stub.ended.add(0)
 
 
 class Stub:
@@ -62,7 +62,7 @@ class Stub:
 
     async def end(self) -> None:
         asyncio.get_running_loop().remove_reader(self.handover)
-        outbox = Outbox(self.handover)
+        outbox = Outbox(self.handover, 0)
         for line in list(self.connections):
             if self.hands_over:
                 outbox.put(line.transport.get_extra_info("socket").dup())
@@ -70,7 +70,8 @@ class Stub:
         await outbox.emptied()
 
     def take(self) -> None:
-        for connection in take(self.handover, socket.AF_INET) or ():
+        _, connections = take(self.handover, socket.AF_INET) or (0, [])
+        for connection in connections:
             connection.setblocking(False)
             loop = asyncio.get_running_loop()
             self.adopting = loop.create_task(

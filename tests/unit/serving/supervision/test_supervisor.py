@@ -28,7 +28,7 @@ class Place:
         bound = socket.create_server(("127.0.0.1", 0))
         self.address = bound.getsockname()
         self.supervisor = Supervisor(
-            bound, self.command, workers=workers, policy=POLICY, handlers={}
+            [bound], self.command, workers=workers, policy=POLICY, handlers={}
         )
 
     def command(self, descriptors: Descriptors) -> list[str]:
