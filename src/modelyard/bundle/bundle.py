@@ -1,8 +1,10 @@
 """A bundle at hand: its manifest, and a local file for each of its paths."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -10,6 +12,8 @@ from modelyard.bundle.digest import PREFIX, sha256_bytes, sha256_file
 from modelyard.bundle.manifest import MANIFEST_PATH, FileEntry, Manifest
 from modelyard.core.errors import DamagedBundle, ModelyardError, NotFound
 from modelyard.core.ports import BlobStore
+
+_PIECE: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,21 @@ class Bundle:
         if len(data) != entry.size or sha256_bytes(data) != entry.sha256:
             raise _damaged(path)
         return data
+
+    def copy(self, path: str, target: BinaryIO) -> None:
+        """Write a file's bytes, verified as they are written; raises `DamagedBundle`."""
+        entry = self.entry(path)
+        digest, size = hashlib.sha256(), 0
+        try:
+            with self.files[path].open("rb") as source:
+                while piece := source.read(_PIECE):
+                    target.write(piece)
+                    digest.update(piece)
+                    size += len(piece)
+        except FileNotFoundError:
+            raise _missing(path) from None
+        if size != entry.size or digest.hexdigest() != entry.sha256:
+            raise _damaged(path)
 
     def verify(self) -> None:
         """Read every byte and hold it against its digest; raises `DamagedBundle`."""

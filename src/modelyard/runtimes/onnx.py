@@ -1,11 +1,12 @@
 """ONNX on onnxruntime. Knows no scikit-learn, no pandas, no `onnx` package."""
 
-import shutil
+import contextlib
+import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import onnxruntime
 
 from modelyard.bundle.bundle import Bundle
@@ -15,8 +16,6 @@ from modelyard.core.errors import Invalid, UntrustedFormat
 from modelyard.core.ports import Arrays
 from modelyard.core.signature import Signature
 
-# A protobuf message may not pass 2 GB, and onnxruntime copies the bytes that it is given.
-_LARGEST_IN_MEMORY: Final = 1_500_000_000
 # onnxruntime raises what it would print; callers decide what is logged.
 _FATAL_ONLY: Final = 4
 
@@ -76,35 +75,53 @@ class OnnxRuntime:
 def open_onnx(bundle: Bundle, threads: int) -> OnnxRuntime:
     """The runtime of a bundle whose serving file is ONNX."""
     manifest = bundle.manifest
-    entry = bundle.entry(manifest.serving.path)
-    external = any(file.media_type == EXTERNAL_DATA for file in manifest.files)
-    if not external and entry.size <= _LARGEST_IN_MEMORY:
-        session = open_session(bundle.read(entry.path), threads=threads)
-        return OnnxRuntime(session, manifest.signature)
+    path = manifest.serving.path
+    weights = [file.path for file in manifest.files if file.media_type == EXTERNAL_DATA]
+    # A folder of its own: there a graph finds as its weights what the bundle holds, and no other
+    # file of this machine, whatever it names.
     folder = tempfile.TemporaryDirectory(prefix="modelyard-onnx-")
+    root = Path(folder.name)
     try:
-        root = Path(folder.name)
-        _materialise(bundle, root)
-        session = open_session(root / entry.path, threads=threads)
+        for each in weights:
+            _put(bundle, each, root)
+        with _laid_out(bundle, path, root):
+            session = open_session(root / path, threads=threads)
     except BaseException:
         folder.cleanup()
         raise
+    if not weights:
+        folder.cleanup()
+        return OnnxRuntime(session, manifest.signature)
     return OnnxRuntime(session, manifest.signature, folder)
 
 
-def _materialise(bundle: Bundle, root: Path) -> None:
-    """Copy the model and its data under their bundle paths, then verify the copies."""
-    entries = tuple(
-        file
-        for file in bundle.manifest.files
-        if file.path == bundle.manifest.serving.path or file.media_type == EXTERNAL_DATA
-    )
-    copies = {entry.path: root / entry.path for entry in entries}
-    for path, target in copies.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(bundle.files[path], target)
-    # Verified where they lie now: the originals could change between check and use.
-    Bundle(msgspec.structs.replace(bundle.manifest, files=entries), copies).verify()
+@contextlib.contextmanager
+def _laid_out(bundle: Bundle, path: str, root: Path) -> Iterator[None]:
+    """The model's verified bytes under its path, for as long as it is opened.
+
+    By its path, not as bytes: of those onnxruntime keeps a copy for as long as the session lives,
+    which doubles a model's memory. The path leads to memory of this process, not to another file
+    on the disk.
+    """
+    if not hasattr(os, "memfd_create"):
+        _put(bundle, path, root)
+        yield
+        return
+    with os.fdopen(os.memfd_create("modelyard-model"), "wb") as memory:
+        bundle.copy(path, memory)
+        memory.flush()
+        link = root / path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(f"/proc/self/fd/{memory.fileno()}")
+        yield
+        link.unlink()
+
+
+def _put(bundle: Bundle, path: str, root: Path) -> None:
+    target = root / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file:
+        bundle.copy(path, file)
 
 
 def open_session(model: bytes | Path, *, threads: int = 1) -> onnxruntime.InferenceSession:

@@ -28,7 +28,7 @@ from modelyard.serving.process.backend import RemoteBackend
 from modelyard.serving.scheduler import Limits
 from modelyard.serving.statistics import Statistics
 from modelyard.wiring.model_process import command
-from tests.e2e.serving.graphs import TURNS_A_SECOND, bundle_of, double, echo, slow
+from tests.graphs import TURNS_A_SECOND, bundle_of, double, echo, slow
 
 LIMITS = Limits(queue_rows=1000, max_batch_rows=64, inline_us=300, lanes=2)
 FOR_EVER = float(1000 * TURNS_A_SECOND)
