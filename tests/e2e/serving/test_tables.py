@@ -132,16 +132,13 @@ def over_v2_columns(server: Server, table: pd.DataFrame, _: object) -> list[str]
 def over_triton_http_columns(server: Server, table: pd.DataFrame, _: object) -> list[str]:
     """One binary tensor a column."""
     with tritonclient.http.InferenceServerClient(f"{server.host}:{server.port}") as client:
-        inputs = []
-        for name in table.columns:
-            array = column_array(table[name])
-            tensor = tritonclient.http.InferInput(
-                name, list(array.shape), datatype_of(table[name]).value
-            )
-            tensor.set_data_from_numpy(array)
-            inputs.append(tensor)
-        labels = client.infer(NAME, inputs).as_numpy("label")
-    return [label.decode() for label in labels]
+        return triton_labels(client, tritonclient.http, table)
+
+
+def over_triton_grpc_columns(server: Server, table: pd.DataFrame, _: object) -> list[str]:
+    """The same over gRPC."""
+    with tritonclient.grpc.InferenceServerClient(server.grpc_address) as client:
+        return triton_labels(client, tritonclient.grpc, table)
 
 
 def over_triton_grpc(server: Server, _: object, tensors: dict[str, np.ndarray]) -> list[str]:
@@ -240,6 +237,7 @@ ROADS: list[Road] = [
     over_v2_tensors,
     over_v2_columns,
     over_triton_http_columns,
+    over_triton_grpc_columns,
     over_triton_grpc,
     over_grpc_contents,
     over_csv,
@@ -271,6 +269,16 @@ def column_array(column: "pd.Series[Any]") -> np.ndarray:
     if column.dtype.kind in "biuf":
         return column.to_numpy()
     return column.fillna("").to_numpy(object)
+
+
+def triton_labels(client: Any, module: Any, table: pd.DataFrame) -> list[str]:
+    inputs = []
+    for name in table.columns:
+        array = column_array(table[name])
+        tensor = module.InferInput(name, list(array.shape), datatype_of(table[name]).value)
+        tensor.set_data_from_numpy(array)
+        inputs.append(tensor)
+    return [label.decode() for label in client.infer(NAME, inputs).as_numpy("label")]
 
 
 def v2_labels(server: Server, body: bytes, headers: dict[str, str]) -> list[str]:

@@ -14,11 +14,17 @@ from modelyard.api.grpc.contents import (
     write_contents,
 )
 from modelyard.api.grpc.messages import ModelInferRequest, ModelInferResponse
-from modelyard.api.refusals import input_spec, output_spec, refuse_unsupported
+from modelyard.api.refusals import (
+    column_datatype,
+    input_spec,
+    output_spec,
+    refuse_unsupported,
+)
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Internal, Invalid
 from modelyard.core.ports import Served
 from modelyard.core.signature import TensorSpec
+from modelyard.core.table import TableReader
 from modelyard.core.tensors import check_shape, from_raw, to_raw
 
 _Shapes = tuple[tuple[int, ...], ...]
@@ -51,6 +57,7 @@ class InferCodec:
         self._outputs = {spec.name: spec for spec in served.signature.outputs}
         self._all = served.signature.outputs
         self._batched = served.signature.batched
+        self._table = TableReader(served.signature) if served.signature.is_table else None
         self._plain = Wanted("", self._all, raw=True)
         self._heads: dict[_Shapes, bytes] = {}
 
@@ -64,12 +71,17 @@ class InferCodec:
                 "send one for each input, in their order",
                 field="raw_input_contents",
             )
+        table = self._table
+        if table is not None and not table.is_by_column(
+            (tensor.name, tensor.datatype, len(tensor.shape)) for tensor in tensors
+        ):
+            table = None
         arrays: dict[str, Array] = {}
         for index, tensor in enumerate(tensors):
             name = tensor.name
             if name in arrays:
                 raise Invalid("duplicate_input", f"input '{name}' is given twice", field=name)
-            datatype = self._datatype(tensor)
+            datatype = self._datatype(tensor, by_column=table is not None)
             shape = check_shape(tuple(tensor.shape), name)
             if not raw:
                 arrays[name] = read_contents(datatype, shape, tensor.contents, name)
@@ -81,13 +93,14 @@ class InferCodec:
                 )
             else:
                 arrays[name] = from_raw(datatype, shape, raw[index], name)
-        return arrays
+        return arrays if table is None else table.arrays(arrays)
 
-    def _datatype(self, tensor: ModelInferRequest.InferInputTensor) -> Datatype:
-        spec = input_spec(self._inputs, tensor.name, tensor.datatype)
+    def _datatype(self, tensor: ModelInferRequest.InferInputTensor, *, by_column: bool) -> Datatype:
         if tensor.parameters:
             refuse_unsupported(tensor.parameters, tensor.name)
-        return spec.datatype
+        if by_column:
+            return column_datatype(tensor.name, tensor.datatype)
+        return input_spec(self._inputs, tensor.name, tensor.datatype).datatype
 
     def wanted(self, request: ModelInferRequest) -> Wanted:
         """How to answer a request; raises `Invalid` for an output that the model does not have."""
