@@ -304,7 +304,7 @@ async def closed_loop(
                 call = await ask(endpoint, **kind)
             except Exhausted:
                 refused += 1
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.01)
                 continue
             assert call.outcome is Outcome.OK
             latencies.append((call.ended_ns - call.started_ns) / 1e6)
@@ -331,14 +331,13 @@ def test_a_model_with_a_large_fixed_cost_finds_its_large_batches() -> None:
     runtime = FunctionRuntime(ROWS, Timed(lambda rows: 0.005 + 0.00001 * rows))
     limits = Limits(queue_rows=1000, max_batch_rows=0, inline_us=300, lanes=1)
 
-    async def go() -> int:
+    async def go() -> None:
         endpoint = endpoint_of(runtime, cost_us=5_000.0, limits=limits)
-        latencies, _ = await closed_loop(endpoint, 64, 0.6)
-        return len(latencies)
+        await closed_loop(endpoint, 64, 0.8)
 
-    # One by one there would be 120.
-    assert asyncio.run(go()) > 600
+    asyncio.run(go())
     assert max(runtime.batches) >= 32
+    assert float(np.mean(runtime.batches)) > 8
 
 
 # Deadlines
@@ -398,19 +397,21 @@ def test_a_model_that_was_slow_once_is_not_given_up() -> None:
 # Latency objective
 
 
-def test_an_objective_refuses_early_and_keeps_what_it_admits_in_time() -> None:
-    """At several times its capacity a model answers in time, at full use, and refuses the rest."""
-    limits = Limits(queue_rows=1000, max_batch_rows=0, inline_us=300, lanes=1, p99_ms=40.0)
+def test_an_objective_refuses_early_what_would_wait_too_long() -> None:
+    """At several times its capacity a model answers quickly, at full use, and refuses the rest."""
 
-    async def go() -> tuple[list[float], int]:
-        runtime = FunctionRuntime(ROWS, Timed(lambda rows: 0.002 * rows))
-        endpoint = endpoint_of(runtime, cost_us=2_000.0, limits=limits)
-        return await closed_loop(endpoint, 60, 1.5)
+    async def go(p99_ms: float | None) -> tuple[list[float], int]:
+        limits = dataclasses.replace(LANE, max_batch_rows=0, p99_ms=p99_ms)
+        runtime = FunctionRuntime(ROWS, Timed(lambda rows: 0.005 * rows))
+        endpoint = endpoint_of(runtime, cost_us=5_000.0, limits=limits)
+        return await closed_loop(endpoint, 40, 1.0)
 
-    latencies, refused = asyncio.run(go())
+    all_ms, none_refused = asyncio.run(go(None))
+    latencies_ms, refused = asyncio.run(go(60.0))
+    assert none_refused == 0
     assert refused > 100
-    assert float(np.quantile(latencies, 0.9)) < 40.0
-    assert len(latencies) > 0.5 * 1.5 / 0.0022
+    assert float(np.median(latencies_ms)) < 0.5 * float(np.median(all_ms))
+    assert len(latencies_ms) > 0.4 * len(all_ms)
 
 
 def test_an_objective_holds_batches_short() -> None:
@@ -431,23 +432,29 @@ def test_an_objective_holds_batches_short() -> None:
 
 
 def test_a_stall_under_an_objective_is_no_storm() -> None:
-    """After a batch that hung, calls are let in again within a fraction of a second."""
-    stall_s = [0.0] * 50 + [0.5]
-    limits = Limits(queue_rows=1000, max_batch_rows=0, inline_us=300, lanes=1, p99_ms=20.0)
+    """After a batch that hung, calls that come together are soon all let in again."""
+    stall_s = [0.5]
+    limits = dataclasses.replace(LANE, max_batch_rows=0, p99_ms=40.0)
 
-    async def go() -> tuple[int, int]:
+    async def go() -> int:
         runtime = FunctionRuntime(
-            ROWS, Timed(lambda rows: 0.001 * rows + (stall_s.pop(0) if stall_s else 0.0))
+            ROWS, Timed(lambda rows: 0.001 * rows + (stall_s.pop() if stall_s else 0.0))
         )
         endpoint = endpoint_of(runtime, cost_us=1_000.0, limits=limits)
-        while stall_s:
-            await closed_loop(endpoint, 4, 0.05)
-        await closed_loop(endpoint, 4, 0.2)
-        latencies, refused = await closed_loop(endpoint, 4, 0.5)
-        return len(latencies), refused
+        await all_answered(ask(endpoint))
+        for rounds in range(100):
+            calls, refused = [], 0
+            for _ in range(4):
+                try:
+                    calls.append(ask(endpoint))
+                except Exhausted:
+                    refused += 1
+            await all_answered(*calls)
+            if not refused:
+                return rounds
+        return 100
 
-    answered, refused = asyncio.run(go())
-    assert answered > 10 * refused
+    assert asyncio.run(go()) < 60
 
 
 # Shadows, and what an endpoint says of itself
