@@ -93,9 +93,13 @@ class Acceptor:
         """Give some of those that wait; whether any worker took any."""
         door = self._door
         shares: dict[Worker, list[socket.socket]] = {each: [] for each in workers}
+
+        def burden(worker: Worker) -> tuple[int, int]:
+            # Of two with as many, the one that has waited longer: they take turns.
+            return worker.open_at(door) + len(shares[worker]), worker.last_given
+
         for _ in range(min(MOST, len(self._waiting))):
-            least = min(workers, key=lambda each: each.open_at(door) + len(shares[each]))
-            shares[least].append(self._waiting.popleft())
+            shares[min(workers, key=burden)].append(self._waiting.popleft())
         is_given = False
         for worker, share in shares.items():
             if share and not worker.give(door, share):

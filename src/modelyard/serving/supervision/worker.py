@@ -24,6 +24,7 @@ Handler = Callable[[WorkerId, Payload], Awaitable[Payload]]
 """Answers one kind of question from workers."""
 
 _IDS: Final = itertools.count(1)
+_TURNS: Final = itertools.count(1)
 _MARGIN_S: Final = 2.0
 """How long past its grace a worker may take for its own end before it is killed."""
 
@@ -61,6 +62,7 @@ class Worker:
         self.on_changed: Callable[[], None] = lambda: None
         self.on_returned: Callable[[Door, Sequence[socket.socket]], None] = lambda *_: None
         self._family = family
+        self.last_given = 0
         self._given: Counter[Door] = Counter()
         self._ended_count = EndedCount.create()
         self._handover, self._far_handover = handover_pair()
@@ -127,6 +129,7 @@ class Worker:
         if not give(self._handover, door, connections):
             return False
         self._given[door] += len(connections)
+        self.last_given = next(_TURNS)
         return True
 
     async def request(self, kind: str, payload: Payload = None) -> Payload:

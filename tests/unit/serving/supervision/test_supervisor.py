@@ -54,6 +54,10 @@ class Place:
                 await asyncio.sleep(0.01)
 
     @property
+    def open(self) -> int:
+        return sum(each.connections for each in self.supervisor.workers)
+
+    @property
     def ready(self) -> list[int]:
         return [each.pid for each in self.supervisor.workers if each.state is State.READY]
 
@@ -93,10 +97,25 @@ def test_connections_go_where_the_fewest_are(tmp_path: Path) -> None:
             for caller, pid in zip(callers, who, strict=True):
                 if pid == who[0]:
                     caller.writer.close()
-            workers = made.supervisor.workers
-            await made.wait_until(lambda: sum(each.connections for each in workers) == 6)
+            await made.wait_until(lambda: made.open == 6)
             again = [await (await made.call()).ask() for _ in range(3)]
             assert set(again) == {who[0]}
+
+    asyncio.run(run())
+
+
+def test_workers_take_turns_when_none_has_more(tmp_path: Path) -> None:
+    """Callers that come one after the other, and leave, do not all go to the same worker."""
+
+    async def run() -> None:
+        async with place(tmp_path, 2) as made:
+            who = []
+            for _ in range(4):
+                caller = await made.call()
+                who.append(await caller.ask())
+                caller.writer.close()
+                await made.wait_until(lambda: made.open == 0)
+            assert sorted(Counter(who).values()) == [2, 2]
 
     asyncio.run(run())
 
