@@ -110,7 +110,8 @@ class Endpoint:
             if not call.is_shadow:
                 self._gate.admit(call)
         except ModelyardError as error:
-            self.statistics.count_refusal(error.code)
+            if not call.is_shadow:
+                self.statistics.count_refusal(error.code)
             raise
         call.settle = self._settle
         self._open_calls += 1
@@ -143,7 +144,8 @@ class Endpoint:
         try:
             self._backend.check_room(call)
         except ModelyardError as error:
-            self.statistics.count_refusal(error.code)
+            if not call.is_shadow:
+                self.statistics.count_refusal(error.code)
             call.fail(error)
         else:
             self._run(call)

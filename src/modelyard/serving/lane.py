@@ -37,13 +37,18 @@ class ThreadLane:
         self._work.put(None)
 
     def _serve(self) -> None:
-        while (work := self._work.get()) is not None:
+        while True:
+            work = self._work.get()
+            if work is None:
+                return
             finish = work()
             try:
                 self._loop.call_soon_threadsafe(finish)
             except RuntimeError:
                 # The loop was closed under us: nobody is left to tell.
                 return
+            # They hold a batch, which must not stay in memory until the next one comes.
+            del work, finish
 
 
 class LaneClock:

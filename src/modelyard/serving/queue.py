@@ -51,7 +51,9 @@ class CallQueue:
         "_choices",
         "_ended",
         "_high",
+        "_high_rows",
         "_low",
+        "_low_rows",
         "_names",
         "_normal",
         "_ragged",
@@ -70,7 +72,7 @@ class CallQueue:
         self._high: deque[Call] = deque()
         self._normal: deque[Call] = deque()
         self._low: deque[Call] = deque()
-        self._apart = 0
+        self._apart = self._high_rows = self._low_rows = 0
         self._choices = 0
         self._ended = 0
         self.rows = 0
@@ -84,6 +86,7 @@ class CallQueue:
             self.bytes += size_bytes(call)
         if call.priority:
             self._apart += 1
+            self._count_apart(call, call.rows or 1)
             (self._high if call.priority > 0 else self._low).append(call)
         else:
             self._normal.append(call)
@@ -113,12 +116,9 @@ class CallQueue:
 
     def rows_before(self, priority: int) -> int:
         """The rows that a call of this priority would mostly find before it."""
-        if not self._apart or priority < 0:
-            return self.rows
-        behind = (self._low,) if priority == 0 else (self._low, self._normal)
-        return self.rows - sum(
-            call.rows or 1 for line in behind for call in line if call.is_waiting
-        )
+        if priority > 0:
+            return self._high_rows
+        return self.rows - self._low_rows if priority == 0 else self.rows
 
     def first(self) -> Call | None:
         """The call that the next batch begins with; None where nobody waits."""
@@ -173,6 +173,7 @@ class CallQueue:
                 born_ns += call.started_ns
                 if call.priority:
                     self._apart -= 1
+                    self._count_apart(call, -(call.rows or 1))
         self.rows -= places
         if self.weighs:
             self.bytes -= sum(map(size_bytes, calls))
@@ -186,8 +187,16 @@ class CallQueue:
     def _leave(self, call: Call) -> None:
         call.is_waiting = False
         self.rows -= call.rows or 1
+        if call.priority:
+            self._count_apart(call, -(call.rows or 1))
         if self.weighs:
             self.bytes -= size_bytes(call)
+
+    def _count_apart(self, call: Call, rows: int) -> None:
+        if call.priority > 0:
+            self._high_rows += rows
+        else:
+            self._low_rows += rows
 
     def _first_line(self) -> deque[Call]:
         lines = [line for line in (self._high, self._normal, self._low) if line]

@@ -101,6 +101,9 @@ def test_the_laws_of_a_queue_hold_in_any_order_of_events(
         elif step == "look":
             assert sorted(map(id, queue)) == sorted(map(id, waiting))
         assert queue.rows == sum(call.rows or 1 for call in waiting)
+        for priority in (-1, 0, 1):
+            before = [call for call in waiting if class_of(call) >= priority]
+            assert queue.rows_before(priority) == sum(call.rows or 1 for call in before)
         assert queue.bytes == (sum(map(size_bytes, waiting)) if queue.weighs else 0)
     while waiting:
         leave(queue.take(4), 4)
