@@ -110,12 +110,16 @@ class TableReader:
     def is_by_column(self, tensors: Iterable[tuple[str, str, int]]) -> bool:
         """Whether tensors, each a name, a datatype and a number of axes, are columns of the table.
 
-        They are not where each is an input of the model, just as the signature has it.
+        They are not where each is an input just as the signature has it, nor where one has the
+        name of an input that is no column's.
         """
-        return any(
-            self._inputs.get(name) != (datatype, axes) and name in self._known
-            for name, datatype, axes in tensors
-        )
+        is_by_column = False
+        for name, datatype, axes in tensors:
+            if name in self._known:
+                is_by_column |= self._inputs.get(name) != (datatype, axes)
+            elif name in self._inputs:
+                return False
+        return is_by_column
 
     def _fill(self, spec: TensorSpec, values: list[tuple[object, ...]]) -> Array:
         shape = (len(values), len(spec.columns))

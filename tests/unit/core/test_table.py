@@ -112,3 +112,59 @@ def test_other_outputs_are_plain_values(
 ) -> None:
     """Whatever a model gives, a caller of rows gets one plain value a row."""
     assert predictions(Signature((), ()), outputs).values == values
+
+
+COLUMNS = {
+    "age": np.array([30, 1], np.int64),
+    "income": np.array([[np.nan], [2.0]]),
+    "city": np.array(["Rome", "Oslo"], object),
+}
+
+
+def test_one_array_a_column_reads_as_rows_do() -> None:
+    """Of shape [rows] or [rows, 1], and of any datatype whose values fit the column's."""
+    arrays = TableReader(MIXED).arrays(COLUMNS | {"ignored": np.zeros((2, 9))})
+    np.testing.assert_array_equal(arrays["numbers"], np.float32([[30, np.nan], [1, 2]]))
+    assert arrays["city"].tolist() == [["Rome"], ["Oslo"]]
+    empty = {name: array[:0].reshape(0) for name, array in COLUMNS.items()}
+    assert TableReader(MIXED).arrays(empty)["numbers"].shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field"),
+    [
+        ({"city": None}, "missing_column", "city"),
+        ({"age": np.zeros((2, 2))}, "wrong_shape", "age"),
+        ({"age": np.array(3.0)}, "wrong_shape", "age"),
+        ({"age": np.array(["30", "1"], object)}, "wrong_datatype", "age"),
+        ({"city": np.array([1, 2])}, "wrong_datatype", "city"),
+        ({"age": np.array([30])}, "unequal_rows", None),
+    ],
+)
+def test_an_array_that_is_no_column_is_refused(
+    changes: dict[str, np.ndarray | None], code: str, field: str | None
+) -> None:
+    """A wrong shape, kind or length names its column."""
+    arrays = {name: array for name, array in {**COLUMNS, **changes}.items() if array is not None}
+    with pytest.raises(Invalid) as caught:
+        TableReader(MIXED).arrays(arrays)
+    assert (caught.value.code, caught.value.field) == (code, field)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "wanted"),
+    [
+        ([("numbers", "FP32", 2), ("city", "BYTES", 2)], False),
+        ([("age", "INT64", 1), ("income", "FP64", 1), ("city", "BYTES", 1)], True),
+        ([("age", "INT64", 1)], True),
+        ([("city", "BYTES", 1), ("numbers", "FP32", 2)], False),
+        ([("numbers", "FP64", 2), ("city", "BYTES", 2)], False),
+        ([("nonsense", "FP32", 2)], False),
+        ([], False),
+    ],
+)
+def test_columns_are_told_from_the_models_own_tensors(
+    tensors: list[tuple[str, str, int]], wanted: bool
+) -> None:
+    """By a column that is no input, or one of another kind; never beside an input of several."""
+    assert TableReader(MIXED).is_by_column(tensors) is wanted
