@@ -94,7 +94,9 @@ class _Opener:
         isolation = options.isolation or self._config.isolation
         must = isolation == "process" or place == "process" or bool(job.packages)
         if not must and (place == "worker" or self._workers == 1):
-            return load(job).scheduler(statistics)
+            loaded = load(job)
+            release_memory()
+            return loaded.scheduler(statistics)
         large = job.size_bytes > self._config.process_bytes
         asked = Question(
             name=job.name,
