@@ -58,7 +58,9 @@ class Contracts:
                 field="default_model",
             )
         if not exchange.is_ready():
-            raise Unavailable("starting", "the server is starting; try again in a moment")
+            raise Unavailable(
+                "starting", "the server is starting; try again in a moment", retry_after_s=1.0
+            )
         raise NotFound("no_model", "no model is deployed here: run 'modelyard deploy MODEL'")
 
 

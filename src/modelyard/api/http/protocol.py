@@ -5,6 +5,7 @@ call has ended, one write. A connection answers one request at a time; pipelined
 """
 
 import logging
+import math
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -43,7 +44,6 @@ _QUIET_S: Final = 1.0
 """How long a stopping server listens on a connection that is between two requests: the next may be
 on its way, and closing under it would lose it."""
 _FLUSH_S: Final = 0.001
-_MAY_RETRY: Final = frozenset({"queue_full", "closing", "starting", "not_serving"})
 
 
 class InferenceProtocol(HttpToolsProtocol):
@@ -293,7 +293,7 @@ class InferenceProtocol(HttpToolsProtocol):
             (
                 STATUS_LINE[status_of(error)],
                 header_lines(self.server_state.default_headers),
-                b"retry-after: 1\r\n" if error.code in _MAY_RETRY else b"",
+                _retry_line(error),
                 b"connection: close\r\n" if close else b"",
                 echo,
                 b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body),
@@ -475,7 +475,9 @@ class InferenceProtocol(HttpToolsProtocol):
         cycle = self._running
         if isinstance(cycle, InferenceCycle) and not cycle.response_complete:
             cycle.keep_alive = False
-            error = Unavailable("closing", "the server stops, and had no time left to answer")
+            error = Unavailable(
+                "closing", "the server stops, and had no time left to answer", retry_after_s=1.0
+            )
             if cycle.call is not None:
                 cycle.call.fail(error)
             elif not cycle.more_body:
@@ -509,6 +511,13 @@ class InferenceProtocol(HttpToolsProtocol):
         self._unsent = unsent
         if now - self.idle_since > patience_s:
             self.transport.abort()
+
+
+def _retry_line(error: ModelyardError) -> bytes:
+    """When the same may work, in whole seconds (RFC 9110, 10.2.3)."""
+    if error.retry_after_s is None:
+        return b""
+    return b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after_s))
 
 
 def _bad_http(error: httptools.HttpParserError) -> Invalid:

@@ -57,7 +57,7 @@ def refuse(inputs: Arrays) -> Arrays:
 
 
 def unavailable(inputs: Arrays) -> Arrays:
-    raise Unavailable("queue_full", "later")
+    raise Unavailable("queue_full", "later", retry_after_s=0.2)
 
 
 @pytest.fixture(scope="module")
