@@ -98,7 +98,7 @@ class TableReader:
             array = arrays.get(name)
             if array is None:
                 raise _missing_column(name, self._names)
-            if array.ndim == 0 or array.size != len(array):
+            if array.ndim not in (1, 2) or array.size != len(array):
                 raise Invalid(
                     "wrong_shape",
                     f"column '{name}' needs the shape [rows] or [rows, 1], not {list(array.shape)}",

@@ -136,6 +136,7 @@ def test_one_array_a_column_reads_as_rows_do() -> None:
         ({"city": None}, "missing_column", "city"),
         ({"age": np.zeros((2, 2))}, "wrong_shape", "age"),
         ({"age": np.array(3.0)}, "wrong_shape", "age"),
+        ({"age": np.zeros((2, 1, 1))}, "wrong_shape", "age"),
         ({"age": np.array(["30", "1"], object)}, "wrong_datatype", "age"),
         ({"city": np.array([1, 2])}, "wrong_datatype", "city"),
         ({"age": np.array([30])}, "unequal_rows", None),

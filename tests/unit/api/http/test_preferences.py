@@ -181,3 +181,25 @@ def test_parameters_reach_the_call(server: Serving) -> None:
     assert answer.status_code == 200
     assert seen == [(1, {"flavour": "sweet"})]
     assert np.frombuffer(answer.content[-4:], np.float32) == [0.5]
+
+
+def test_pipelined_answers_keep_their_order_while_one_is_packed(
+    connect: Callable[[], Wire],
+) -> None:
+    """The small second answer waits for the large first one, which is packed in a thread."""
+    wire = connect()
+    ask(wire, body(100_000), "accept-encoding: gzip")
+    ask(wire, body(1))
+    assert json.loads(gzip.decompress(wire.response()[2]))["outputs"][0]["shape"] == [1, 100_000]
+    assert json.loads(wire.response()[2])["outputs"][0]["shape"] == [1, 1]
+
+
+def test_who_leaves_while_an_answer_is_packed_troubles_nobody(
+    server: Serving, connect: Callable[[], Wire]
+) -> None:
+    """The packed answer is dropped, and the server goes on."""
+    for _ in range(5):
+        wire = connect()
+        ask(wire, body(100_000), "accept-encoding: gzip")
+        wire.close()
+    assert httpx.post(f"{server.url}/v2/models/echo/infer", content=body(1)).status_code == 200
