@@ -31,7 +31,6 @@ _MOST_NOTES: Final = 10
 _OWN_CONNECTION: Final = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
 )
 _CANNOT_CONNECT: Final = b"failed to connect"
@@ -146,8 +145,8 @@ class Traffic:
         while not self._stopping.is_set():
             try:
                 reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-            except OSError:
-                await self._wait_unconnected()
+            except OSError as error:
+                await self._wait_unconnected(repr(error))
                 continue
             try:
                 await self._converse(reader, writer, asks)
@@ -207,7 +206,7 @@ class Traffic:
                 if status == "UNAVAILABLE" and body.startswith(_CANNOT_CONNECT):
                     # This one was never sent.
                     self.tally.sent -= 1
-                    await self._wait_unconnected()
+                    await self._wait_unconnected(body.decode())
                     continue
                 self._waits.append(time.perf_counter() - began)
                 if status == "UNAVAILABLE" and _CUT.search(body):
@@ -228,8 +227,9 @@ class Traffic:
         self.tally.wrong += 1
         self._note(f"unexpected {body[:200]!r}")
 
-    async def _wait_unconnected(self) -> None:
+    async def _wait_unconnected(self, why: str) -> None:
         self.tally.unconnected += 1
+        self._note(f"unconnected: {why}")
         await asyncio.sleep(_RECONNECT_S)
 
     def _note_lost(self, why: str) -> None:
@@ -259,7 +259,8 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[str, bool, bytes]:
 class Driven:
     """Traffic that runs in another process."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, plan: Plan, process: "subprocess.Popen[bytes]") -> None:
+        self.plan = plan
         self._process = process
         self._tally = Tally()
         self._told = threading.Condition()
@@ -312,7 +313,7 @@ def driving(plan: Plan) -> Iterator[Driven]:
     assert process.stdout is not None
     with process.stdin as line:
         line.write(plan.encode())
-    driven = Driven(process)
+    driven = Driven(plan, process)
     try:
         yield driven
     finally:

@@ -1,9 +1,11 @@
 """A server with workers under steady traffic, and models whose answers say who gave them."""
 
+import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,11 +23,13 @@ from modelyard.core.config import load_config
 from modelyard.core.datatypes import Datatype
 from modelyard.core.names import Reference
 from modelyard.core.signature import Signature
+from modelyard.serving.supervision.desk import ask_servers
 from modelyard.testing.traffic import Ask, Driven, Plan, Tally, driving
-from tests.e2e.conftest import PATIENCE_S, Command, Server, serving
-from tests.e2e.serving.graphs import ROWS, bundle_of, constant, model_of, value
+from tests.e2e.conftest import PATIENCE_S, Server, serving
+from tests.graphs import ROWS, bundle_of, constant, model_of, value
 
 ASKED = range(16)
+_LOOK_S = 0.05
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 Made = tuple[onnx.ModelProto, Signature]
 Asks = tuple[Ask, ...]
@@ -59,9 +63,9 @@ class Stage:
         httpx.post(url, timeout=PATIENCE_S).raise_for_status()
 
     def status(self) -> dict[str, Any]:
-        """What `modelyard status` tells of the server."""
-        (told,) = Command(self.server.home).json("status")  # type: ignore[misc]
-        return told
+        """What the server tells `modelyard status` of itself."""
+        (told,) = asyncio.run(ask_servers(self.server.home, "overview", PATIENCE_S))
+        return dict(told)
 
     def pids(self) -> set[int]:
         """The processes of its workers."""
@@ -70,16 +74,16 @@ class Stage:
     def wait_until(self, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The first status of which something is so; the test's time limit bounds it."""
         while not is_so(told := self.status()):
-            pass
+            time.sleep(_LOOK_S)
         return told
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the server."""
         os.kill(self.server.pid, number)
 
-    def wait_for_end(self) -> int:
-        """Until the server has ended, and with what status."""
-        status = psutil.Process(self.server.pid).wait(PATIENCE_S)
+    def wait_for_end(self, timeout_s: float) -> int:
+        """Until the server has ended; its exit status."""
+        status = psutil.Process(self.server.pid).wait(timeout_s)
         assert status is not None
         return int(status)
 
@@ -156,6 +160,16 @@ def loaded(
         load = Load(over_http, over_grpc)
         load.more(50)
         yield load
+
+
+def all_new(told: Mapping[str, Any], before: Set[int], workers: int) -> bool:
+    """Whether a status shows so many workers that are ready, and none of those before."""
+    now = told["workers"]
+    return (
+        len(now) == workers
+        and all(worker["state"] == "ready" for worker in now)
+        and before.isdisjoint(worker["pid"] for worker in now)
+    )
 
 
 def offset(by: float) -> Made:
