@@ -35,6 +35,9 @@ _MOST_ROWS: Final = 4096
 """Of all copies that wait or run: bounds the memory that they hold."""
 _BUSY: Final = 0.75
 """A loop that was on a processor for more than this share of the last pause has none to spare."""
+_LATE_NS: Final = 3_000_000
+"""Nor has one that came so late: others were at work, of this process or of the machine."""
+_REST_S: Final = 0.05
 _PATIENCE_NS: Final = 30_000_000_000
 _LOW: Final = -1
 
@@ -56,17 +59,23 @@ class Mirror:
         self._rows = 0
         self._open = 0
         self._pump_is_due = False
-        self._planned_ns = self._worked_ns = 0
+        self._rests = False
+        self._unsampled = 0
+        self._pause_ns = self._planned_ns = self._worked_ns = 0
 
     def offer(self, call: Call) -> None:
         """Perhaps copy a call, once its caller has been answered. Costs the caller nothing else."""
-        if self._spread.takes():
+        if self._rests:
+            self._unsampled += 1
+        elif self._spread.takes():
             call.reply = partial(self._answered, call.reply)
 
     def replace(self, endpoint: Endpoint, shadow: Shadow) -> None:
         """Go on, with the counts so far, on another endpoint of the same version."""
         self.endpoint = endpoint
         if shadow.percent != self.percent:
+            self._dropped += round(self._unsampled * self.percent / 100.0)
+            self._unsampled = 0
             self.percent = shadow.percent
             self._spread = Spread(shadow.percent)
 
@@ -78,7 +87,7 @@ class Mirror:
             labels_agreed=self._labels_agreed,
             differed=self._compared - self._agreed,
             failed=self._failed,
-            dropped=self._dropped,
+            dropped=self._dropped + round(self._unsampled * self.percent / 100.0),
             disagreements=tuple(self._disagreements),
         )
 
@@ -93,18 +102,21 @@ class Mirror:
         self._waiting.append(call)
         self._plan()
 
-    def _plan(self) -> None:
+    def _plan(self, pause_s: float = _PAUSE_S) -> None:
         if not self._pump_is_due:
             self._pump_is_due = True
+            self._pause_ns = round(pause_s * 1e9)
             self._planned_ns, self._worked_ns = time.monotonic_ns(), time.thread_time_ns()
-            asyncio.get_running_loop().call_later(_PAUSE_S, self._pump)
+            asyncio.get_running_loop().call_later(pause_s, self._pump)
 
     def _pump(self) -> None:
-        """Let the next few copies run, or drop them all where the loop is busy."""
+        """Let the next few copies run; where the loop is busy, drop them and rest."""
         self._pump_is_due = False
-        if self._is_busy():
+        self._rests = self._is_busy()
+        if self._rests:
             while self._waiting:
                 self._drop(self._waiting.popleft())
+            self._plan(_REST_S)
             return
         # One group at a time: a slow shadow holds no more of the machine than that.
         if not self._open:
@@ -114,8 +126,10 @@ class Mirror:
             self._plan()
 
     def _is_busy(self) -> bool:
+        """Whether the loop worked nearly all the time, or was late because it had to wait."""
         passed_ns = time.monotonic_ns() - self._planned_ns
-        return time.thread_time_ns() - self._worked_ns > _BUSY * passed_ns
+        worked_ns = time.thread_time_ns() - self._worked_ns
+        return passed_ns - self._pause_ns > _LATE_NS or worked_ns > _BUSY * passed_ns
 
     def _drop(self, call: Call) -> None:
         self._rows -= call.rows
