@@ -286,12 +286,12 @@ def _exit(number: int, _frame: object) -> None:
 
 def _free(port: int | None, usual: int) -> int:
     """The port asked for, or the usual one if it is free, or 0 for any."""
-    from modelyard.api.http.server import bind
+    from modelyard.api.addresses import bind_http
 
     if port is not None:
         return port
     try:
-        bind("127.0.0.1", usual).close()
+        bind_http("127.0.0.1", usual).close()
     except Unavailable:
         return 0
     return usual

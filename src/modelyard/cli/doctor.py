@@ -98,9 +98,12 @@ def _version(names: str) -> str:
 
 
 def _check_ports(config: "Config") -> Iterator[Check]:
-    from modelyard.api.http.server import bind
+    from modelyard.api.addresses import bind_grpc, bind_http
 
-    for name, port in (("port", config.port), ("grpc port", config.grpc_port)):
+    for name, bind, port in (
+        ("port", bind_http, config.port),
+        ("grpc port", bind_grpc, config.grpc_port),
+    ):
         try:
             bind(config.host, port).close()
         except ModelyardError as error:

@@ -1,8 +1,11 @@
 """The open gate: lets everybody in, and counts."""
 
 from collections import Counter
+from typing import Final
 
 from modelyard.core.call import Call, Outcome
+
+_OK: Final = Outcome.OK
 
 
 class OpenGate:
@@ -19,7 +22,7 @@ class OpenGate:
 
     def settle(self, call: Call) -> None:
         """Count how it ended."""
-        if call.outcome is Outcome.OK:
+        if call.outcome is _OK:
             # By far the most: a plain number, where a counter would hash its key.
             self._well += 1
         elif call.outcome is not None:

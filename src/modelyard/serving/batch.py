@@ -18,6 +18,9 @@ _log = logging.getLogger(__name__)
 
 _SMALL_BYTES: Final = 256 * 1024
 
+_FEW: Final = 4
+"""Below so many rows, writing each answer alone is quicker than cutting apart what is written."""
+
 Result = Mapping[str, Array] | ModelyardError
 
 
@@ -39,8 +42,7 @@ def run_batch(runtime: Runtime, calls: Sequence[Call]) -> list[Result]:
 
 def _run(runtime: Runtime, calls: Sequence[Call]) -> list[Result]:
     if len(calls) == 1:
-        outputs = _checked(runtime, runtime.run(calls[0].inputs), calls[0].rows)
-        return _split(outputs, calls, calls[0].rows) if runtime.signature.batched else [outputs]
+        return [_checked(runtime, runtime.run(calls[0].inputs), calls[0].rows)]
     rows = sum(call.rows for call in calls)
     return _split(_checked(runtime, runtime.run(_join(runtime, calls, rows)), rows), calls, rows)
 
@@ -99,7 +101,7 @@ def _retyped(spec: TensorSpec, array: Array) -> Array:
 
 
 def _split(outputs: Mapping[str, Array], calls: Sequence[Call], rows: int) -> list[Result]:
-    is_row_each = rows == len(calls) and all(call.rows == 1 for call in calls)
+    is_row_each = rows == len(calls) >= _FEW and all(call.rows == 1 for call in calls)
     batch = BatchOutputs(outputs, is_row_each=is_row_each)
     if is_row_each:
         return [Part(batch, row, row + 1) for row in range(rows)]

@@ -100,10 +100,14 @@ def _decode_long(body: bytes) -> FloatTensor | None:
     except orjson.JSONDecodeError:
         return None
     match request:
-        case {"inputs": [{"name": name, "datatype": datatype, "shape": shape, "data": list(data)}]}:
-            is_all = len(request) == 1 and len(request["inputs"][0]) == len(
-                FloatTensor.__struct_fields__
-            )
-            if is_all and b"true" not in body and b"false" not in body:
+        case {
+            "inputs": [
+                {"name": name, "datatype": datatype, "shape": list(shape), "data": list(data)}
+            ]
+        }:
+            only = request["inputs"][0]
+            is_plain = len(request) == 1 and len(only) == len(FloatTensor.__struct_fields__)
+            is_whole = all(type(length) is int for length in shape)
+            if is_plain and is_whole and b"true" not in body and b"false" not in body:
                 return FloatTensor(name, datatype, shape, data)
     return None
