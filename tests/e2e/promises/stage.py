@@ -122,6 +122,7 @@ def staged(
     workers: int = 2,
     models: Mapping[str, tuple[Made, ...]] | None = None,
     settings: Mapping[str, object] | None = None,
+    home: Path | None = None,
 ) -> Iterator[Stage]:
     """A server with workers on a new home, where models are published and their first deployed.
 
@@ -129,7 +130,7 @@ def staged(
     yard's.
     """
     given = {"poll_s": 0.05, **(settings or {})}
-    home = folder / "home"
+    home = home or folder / "home"
     environment = {f"MODELYARD_{name.upper()}": str(value) for name, value in given.items()}
     with Yard(load_config({"home": home, **given})) as yard:
         for name, made in (models or {}).items():
