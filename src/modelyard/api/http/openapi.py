@@ -62,7 +62,7 @@ def _cloud_paths(exchange: Exchange, contracts: Contracts) -> dict[str, Any]:
     try:
         rows = _rows_request(exchange.find(contracts.choose(exchange, NO_HEADERS)))
     except ModelyardError:
-        rows = {}
+        rows = {"type": ["object", "array"]}
     tags = ["clouds"]
     invocations = _post("Call with rows, as SageMaker does", rows, _ref("Predictions"), tags)
     request, answer = invocations["requestBody"]["content"], invocations["responses"]["200"]

@@ -13,9 +13,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from modelyard.api.addresses import bind_http
 from modelyard.api.http.oip import OipCodec
 from modelyard.api.http.protocol import InferenceProtocol
-from modelyard.api.http.server import bind
 from modelyard.api.http.surroundings import Surroundings
 from modelyard.api.http.wire import Headers, Question
 from modelyard.core.call import Outcome
@@ -140,7 +140,7 @@ def large_runtime() -> FunctionRuntime:
 
 def test_small_answers_do_not_wait_for_each_other() -> None:
     """The listening socket says that it is TCP, without which asyncio leaves Nagle's delay on."""
-    with bind("127.0.0.1", 0) as bound:
+    with bind_http("127.0.0.1", 0) as bound:
         assert bound.proto == socket.IPPROTO_TCP
 
 
