@@ -28,7 +28,7 @@ _BEST = [(_ALONE, form) for form in _LANES]
 GOALS = (
     *(
         Goal(
-            f"encoder, {count} connections: requests/s over onnxruntime's alone",
+            f"encoder, {count} connection{'s' * (count > 1)}: requests/s over onnxruntime's alone",
             _OURS,
             _BEST,
             count,

@@ -117,7 +117,7 @@ def aims(report: Report) -> list[Aim]:
         far = report.point(_server(_COUNTS[-1]), form, connections).median.server_cpu_us
         text = (
             f"server CPU a request with {_COUNTS[-1]:,} models over that with 1, {form}, "
-            f"{connections} connections"
+            f"{connections} connection{'s' * (connections > 1)}"
         )
         found.append(aim(text, far / near, at_most=_FLAT))
     return found
