@@ -88,7 +88,8 @@ def serving(home: Path, *options: object, **environment: str) -> Iterator[Server
     process = subprocess.Popen(
         command.line("serve", "--port", 0, "--grpc-port", 0, "--json", *options),
         stdout=subprocess.PIPE,
-        env=command.environment(**environment),
+        # One, unless a test is about several: a route change is in force in each at its own time.
+        env=command.environment(**{"MODELYARD_WORKERS": "1", **environment}),
     )
     try:
         assert process.stdout is not None

@@ -25,11 +25,12 @@ class Child:
 
 @contextlib.contextmanager
 def serving(home: Path, port: int, grpc_port: int, log: Path) -> Iterator[Child]:
-    """`modelyard serve` on a home until the block ends; what it logs goes to a file.
+    """`modelyard serve` on a home until the block ends, with one worker; it logs to a file.
 
     Raises `Unavailable` with the last line of the log where it does not come up.
     """
     command = [sys.executable, "-m", "modelyard", "--home", str(home), "serve", "--json"]
+    command += ["--workers", "1"]
     ports = ["--host", "127.0.0.1", "--port", str(port), "--grpc-port", str(grpc_port)]
     with log.open("wb") as file:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and verb, no shell

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 VERBS = [
-    *("demo", "train", "import", "models", "deploy", "rollback", "undeploy", "alias"),
-    *("predict", "bundle", "serve", "audit", "config", "doctor"),
+    *("demo", "train", "import", "models", "deploy", "promote", "rollback", "undeploy", "alias"),
+    *("predict", "bundle", "serve", "status", "audit", "config", "doctor"),
 ]
 HEAVY = ("numpy", "pandas", "sklearn", "onnxruntime", "sqlalchemy", "uvicorn", "grpc", "litestar")
 
