@@ -235,9 +235,18 @@ class Registry:
             present = _present(connection, model)
             version = _choose(connection, model, number)
             base = _adjusted(present.only(present.number), sticky, options)
-            self._allowed(version, "rollout", force)
-            rollouts.stop(connection, model, "rollout", actor)
-            return rollouts.start(connection, base, present, version.number, plan, actor, reason)
+            action = self._allowed(version, "rollout", force)
+            rollouts.stop(connection, model, action, actor)
+            return rollouts.start(
+                connection,
+                base,
+                present,
+                version.number,
+                plan,
+                action=action,
+                actor=actor,
+                reason=reason,
+            )
 
     @property
     def rollouts(self) -> RolloutBook:

@@ -137,6 +137,8 @@ def start(
     present: Route,
     candidate: int,
     plan: Plan,
+    *,
+    action: str,
     actor: str,
     reason: str,
 ) -> Rollout:
@@ -172,9 +174,9 @@ def start(
     ).inserted_primary_key
     assert inserted is not None  # noqa: S101 - the database counts up
     route = routing.change(
-        connection, first, action="rollout", actor=actor, reason=reason, before=base.generation
+        connection, first, action=action, actor=actor, reason=reason, before=base.generation
     )
-    audit_route(connection, "rollout", route, base, candidate, actor, reason)
+    audit_route(connection, action, route, base, candidate, actor, reason)
     row = connection.execute(select(rollouts).where(rollouts.c.id == inserted[0])).one()
     rollout = _to_rollout(connection, row)
     _record(connection, rollout, "begun", plan.steps[0], (), reason)

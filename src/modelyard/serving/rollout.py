@@ -93,7 +93,7 @@ class Pilot:
                 pause_s = self._look(loop)
                 self._is_reachable = True
             except Exception as error:  # noqa: BLE001 - a database may raise anything
-                if self._is_reachable:
+                if self._is_reachable and not self._stopping:
                     _log.warning("roll-outs wait, as the registry does not answer: %s", error)
                 self._is_reachable = False
                 pause_s = _TICK_S

@@ -408,7 +408,10 @@ class RegistrySuite(ABC):
         with pytest.raises(Conflict, match="did not pass its gate"):
             registry.promote("churn", actor="ann")
         registry.promote("churn", actor="ann", force=True)
-        assert [row.action for row in registry.audit()[:2]] == ["promote_forced", "canary_forced"]
+        registry.rollback("churn", actor="ann")
+        registry.roll_out("churn", 2, plan=plan, actor="ann", force=True)
+        actions = [row.action for row in registry.audit() if "forced" in row.action]
+        assert actions == ["rollout_forced", "promote_forced", "canary_forced"]
 
     def test_options_stay_until_they_are_unset(self, registry: Registry, tmp_path: Path) -> None:
         """They are set alone or with a version, kept by later deploys, and rolled back too."""
