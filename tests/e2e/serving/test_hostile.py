@@ -29,8 +29,8 @@ from modelyard.wiring.server import run_server
 home, when = sys.argv[1:]
 really_open = opening.open_runtime
 
-def open_runtime(bundle):
-    runtime = really_open(bundle)
+def open_runtime(bundle, **options):
+    runtime = really_open(bundle, **options)
     if bundle.manifest.name == "hang":
         run = runtime.run
         class Hanging:
