@@ -82,10 +82,16 @@ async def converse(around: Surroundings, chunks: list[bytes]) -> tuple[bytes, bo
         if transport.is_closed:
             break
         protocol.data_received(chunk)
-        for _ in range(6):
+        # A model that took long once, on a busy machine, runs in a lane the next time.
+        while _is_answering(protocol):
             await asyncio.sleep(0)
     protocol.connection_lost(None)
     return transport.written, transport.is_closed
+
+
+def _is_answering(protocol: InferenceProtocol) -> bool:
+    running = protocol._running
+    return running is not None and not running.response_complete and not running.more_body
 
 
 def body(*values: float) -> bytes:
