@@ -118,16 +118,17 @@ def _has(goal: int, tally: Tally) -> bool:
 @contextlib.contextmanager
 def staged(
     folder: Path,
-    *options: object,
+    *,
     workers: int = 2,
     models: Mapping[str, tuple[Made, ...]] | None = None,
     settings: Mapping[str, object] | None = None,
+    options: Mapping[str, object] | None = None,
     home: Path | None = None,
 ) -> Iterator[Stage]:
     """A server with workers on a new home, where models are published and their first deployed.
 
     Looks at the registry often, so that tests are quick; `settings` are the server's and the
-    yard's.
+    yard's, `options` those of every route.
     """
     given = {"poll_s": 0.05, **(settings or {})}
     home = home or folder / "home"
@@ -135,8 +136,8 @@ def staged(
     with Yard(load_config({"home": home, **given})) as yard:
         for name, made in (models or {}).items():
             publish(yard, folder, name, *made)
-            yard.deploy(Reference(name, version=1))
-        with serving(home, "--workers", workers, *options, **environment) as server:
+            yard.deploy(Reference(name, version=1), options=options)
+        with serving(home, "--workers", workers, **environment) as server:
             yield Stage(folder, yard, server)
 
 
@@ -216,7 +217,7 @@ def grpc_asks(name: str, offsets: Mapping[int, float]) -> Asks:
     """The same over gRPC."""
     return tuple(
         Ask(
-            _grpc_request(name, number),
+            grpc_request(name, number),
             {
                 str(version): _grpc_answer(name, version, number + by)
                 for version, by in offsets.items()
@@ -226,7 +227,8 @@ def grpc_asks(name: str, offsets: Mapping[int, float]) -> Asks:
     )
 
 
-def _grpc_request(name: str, number: float) -> bytes:
+def grpc_request(name: str, number: float) -> bytes:
+    """One row for an `offset` model."""
     request = ModelInferRequest(model_name=name)
     request.inputs.add(name="x", datatype="FP32", shape=[1, 1])
     request.raw_input_contents.append(np.float32(number).tobytes())
