@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,3 +262,28 @@ def test_grpc_calls_outlive_a_replacement(home: Path) -> None:
 
     with workers(home, 2) as served:
         asyncio.run(load(served))
+
+
+def test_operations_are_those_of_all_workers(tmp_path: Path) -> None:
+    """Statistics count what either worker answered; load and unload return when both have moved."""
+
+    def post(url: str) -> Any:
+        return urllib.request.urlopen(urllib.request.Request(url, b"{}"), timeout=30).read()
+
+    with Yard.open(tmp_path) as yard:
+        publish(yard, 1)
+    with workers(tmp_path, 2) as served:
+        url = f"{served.server.url}/v2"
+        post(f"{url}/repository/models/sum/load")
+        with served.callers(4) as callers:
+            callers.wait_for(40)
+        assert callers.versions.keys() == {"1"}
+        assert not callers.failed
+        for _ in range(4):
+            told = json.load(urllib.request.urlopen(f"{url}/models/sum/stats", timeout=30))
+            (line,) = told["model_stats"]
+            assert line["inference_stats"]["success"]["count"] == callers.answered
+        post(f"{url}/repository/models/sum/unload")
+        for _ in range(4):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(f"{url}/models/sum", timeout=30)
