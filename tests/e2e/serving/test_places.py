@@ -129,7 +129,8 @@ def test_a_killed_model_process_is_seen_told_and_mended(
                 assert told.status_code == 503, told.text
                 assert told.headers["retry-after"] == "1"
                 assert "process of 'sum:1'" in told.json()["error"]
-                refusals.append(index(server)["sum"])
+                lines = client.post("/v2/repository/index").json()
+                refusals.append(next(line for line in lines if line["name"] == "sum"))
         np.testing.assert_allclose(answers(server, "sum"), 3.0, atol=1e-4)
     assert any(
         line["state"] == "UNAVAILABLE" and "is being started again" in line["reason"]
@@ -202,3 +203,23 @@ def test_nothing_outlives_a_supervisor_that_is_killed(
     os.kill(server.pid, signal.SIGKILL)
     _, alive = psutil.wait_procs(processes, timeout=20)
     assert alive == [], json.dumps(told)
+
+
+def test_a_worker_that_dies_leaves_its_places_and_finds_them_again(
+    tmp_path: Path, start_server: StartServer
+) -> None:
+    """The model's process goes on for the others, and for the worker that comes instead."""
+    home = tmp_path / "home"
+    publish(home, "sum")
+    server = start_server(home, "--workers", 2, MODELYARD_PLACE="process")
+    before = status(home)
+    killed = before["workers"][0]["pid"]
+    os.kill(killed, signal.SIGKILL)
+    while True:
+        told = status(home)
+        workers = {each["pid"]: each["state"] for each in told["workers"]}
+        if killed not in workers and list(workers.values()) == ["ready", "ready"]:
+            break
+    assert told["processes"][0]["place"]["users"] == 2
+    assert told["processes"][0]["place"]["pid"] == before["processes"][0]["place"]["pid"]
+    np.testing.assert_allclose(answers(server, "sum"), 3.0, atol=1e-4)
