@@ -48,10 +48,12 @@ class LocalExchange:
         endpoint = self._answering.get(model)
         if endpoint is not None:
             return endpoint if not version else self._find_version(model, version)
+        if version and model in self._loaded:
+            return self._find_version(model, version)
         split = self._splits.get(model)
         if split is None:
             raise self._why_not(model)
-        return split.choose(headers) if not version else self._find_version(model, version)
+        return split.choose(headers)
 
     def submit(self, call: Call) -> None:
         """Hand the call to its endpoint; it ends through its own reply, always."""

@@ -24,6 +24,9 @@ _LEASE_S: Final = 5.0
 _OVERLOAD: Final = ("queue_full", "objective_missed", "model_process_died")
 """Refusals that are the version's fault, by code; those of a gate are the caller's."""
 
+Counted = Mapping[int, tuple[Mapping[int, Figures], str]]
+"""By roll-out: figures by version, and why the candidate cannot be served here, if so."""
+
 
 class RolloutStore(Protocol):
     """Where roll-outs are written: the registry's `rollouts`."""
@@ -104,15 +107,16 @@ class Pilot:
         running = self._store.running()
         counted = _on_loop(loop, lambda: self._ledger.count(running))
         for rollout in running:
-            self._store.report(rollout.id, self._worker, counted[rollout.id])
+            figures, complaint = counted[rollout.id]
+            self._store.report(rollout.id, self._worker, figures)
             standing = self._store.lead(rollout.id, self._worker, _LEASE_S)
             if standing is not None:
-                self._decide(standing)
+                self._decide(standing, complaint)
         if not running:
             return None
         return max(0.05, min(_TICK_S, *(rollout.plan.every_s / 4 for rollout in running)))
 
-    def _decide(self, standing: Standing) -> None:
+    def _decide(self, standing: Standing, complaint: str) -> None:
         rollout, plan = standing.rollout, standing.rollout.plan
         candidate = standing.figures.get(rollout.candidate, Figures())
         stable = standing.figures.get(rollout.stable, Figures())
@@ -126,6 +130,8 @@ class Pilot:
         if rollout.next_at is None or datetime.datetime.now(datetime.UTC) < rollout.next_at:
             return
         lack = _lack(candidate, stable, readings, plan.least_calls)
+        if lack and complaint:
+            lack = f"the candidate cannot be served: {complaint}"
         if lack:
             self._store.wait(rollout.id, self._worker, lack)
         elif self._store.move(rollout.id, self._worker, rollout.step, readings):
@@ -143,13 +149,19 @@ class _Ledger:
         self._exchange = exchange
         self._accounts: dict[Hashable, _Account] = {}
 
-    def count(self, rollouts: Sequence[Rollout]) -> dict[int, dict[int, Figures]]:
-        """Figures by roll-out and version; called on the loop's thread."""
+    def count(self, rollouts: Sequence[Rollout]) -> Counted:
+        """What to report of each, by its id; called on the loop's thread."""
         running = {rollout.id for rollout in rollouts}
         self._accounts = {
             key: account for key, account in self._accounts.items() if account.rollout in running
         }
-        return {rollout.id: self._count(rollout) for rollout in rollouts}
+        return {rollout.id: (self._count(rollout), self._why_not(rollout)) for rollout in rollouts}
+
+    def _why_not(self, rollout: Rollout) -> str:
+        for line in self._exchange.listings():
+            if (line.model, line.version) == (rollout.model, rollout.candidate) and not line.ready:
+                return line.reason
+        return ""
 
     def _count(self, rollout: Rollout) -> dict[int, Figures]:
         counted: dict[int, Figures] = {}
@@ -225,11 +237,9 @@ def _tell(reading: Reading) -> str:
     return f"{reading.guard} ({found}, {reading.calls} calls)"
 
 
-def _on_loop(
-    loop: asyncio.AbstractEventLoop, act: Callable[[], dict[int, dict[int, Figures]]]
-) -> dict[int, dict[int, Figures]]:
+def _on_loop(loop: asyncio.AbstractEventLoop, act: Callable[[], Counted]) -> Counted:
     """Do something on the loop's thread and wait for it; a loop that hangs is an error."""
-    result: concurrent.futures.Future[dict[int, dict[int, Figures]]] = concurrent.futures.Future()
+    result: concurrent.futures.Future[Counted] = concurrent.futures.Future()
 
     def run() -> None:
         try:

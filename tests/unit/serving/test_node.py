@@ -462,3 +462,15 @@ def test_a_version_in_trouble_is_not_ready_and_its_canary_share_goes_back() -> N
         await node.stop()
 
     asyncio.run(asyncio.wait_for(go(), 20))
+
+
+def test_a_shadow_answers_by_its_number_while_the_stable_version_cannot() -> None:
+    """Calls to the model are refused with the reason, and the shadow is still there to look at."""
+
+    async def script(exchange: LocalExchange) -> None:
+        assert exchange.find("a", "2").version == 2
+        with pytest.raises(Unavailable, match="a:1 is damaged"):
+            exchange.find("a")
+        assert not exchange.is_ready()
+
+    follow(Registry(to("a", 1).with_shadow(2, 100.0)), script, {("a", 1)})

@@ -10,6 +10,7 @@ import pytest
 
 from modelyard.core.call import Call, Outcome
 from modelyard.core.datatypes import Array, Datatype
+from modelyard.core.errors import Unavailable
 from modelyard.core.ports import Arrays
 from modelyard.core.rollout import Plan, Rollout, parse_guards
 from modelyard.core.route import Options
@@ -61,7 +62,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 def run(
     registry: Registry,
-    candidate: Function,
+    candidate: Function | None,
     plan: Plan,
     *,
     workers: int = 1,
@@ -72,6 +73,8 @@ def run(
 
     def open_endpoint(model: str, version: int, options: Options) -> Endpoint:
         function = good if version == 1 else candidate
+        if function is None:
+            raise Unavailable("damaged", "it is damaged")
         runtime = FunctionRuntime(SIGNATURE, lambda inputs: dict(function(inputs)))
         return endpoint_of(
             runtime, model=model, version=version, cost_us=1e6 if function is slow else 10.0
@@ -158,6 +161,15 @@ def test_a_step_waits_for_calls(registry: Registry) -> None:
     rollout, _ = run(registry, good, plan, until=lambda rollout: bool(rollout.reason), calls=False)
     assert (rollout.state, rollout.step) == ("running", 0)
     assert rollout.reason == "waits for calls: the candidate has had 0 of 50"
+
+
+def test_a_candidate_that_cannot_be_loaded_is_waited_for(registry: Registry) -> None:
+    """It gets no calls, so nothing moves; the roll-out says why."""
+    plan = Plan(steps=(50.0, 100.0), every_s=0.1, least_calls=50)
+    rollout, answered = run(registry, None, plan, until=lambda rollout: bool(rollout.reason))
+    assert rollout.state == "running"
+    assert rollout.reason == "the candidate cannot be served: it is damaged"
+    assert {call.served.version for call in answered} == {1}
 
 
 def test_a_registry_that_is_down_pauses_a_roll_out(

@@ -170,7 +170,9 @@ def make_application(
 
     @get("/v1/models", sync_to_thread=False)
     def v1_models() -> Response[bytes]:
-        return _json({"models": [line.model for line in exchange.listings() if line.ready]})
+        # A model with a canary has a line for each of its versions.
+        ready = dict.fromkeys(line.model for line in exchange.listings() if line.ready)
+        return _json({"models": list(ready)})
 
     @get(
         ["/v1/models/{model:str}", "/v1/models/{model:str}/versions/{number:str}"],

@@ -43,7 +43,7 @@ def document(exchange: Exchange, version: str, contracts: Contracts = NO_CLOUD) 
     paths |= _cloud_paths(exchange, contracts)
     for listing in exchange.listings():
         if listing.ready:
-            paths |= _model_paths(exchange.find(listing.model))
+            paths |= _model_paths(exchange.find(listing.model, str(listing.version)))
     return {
         "openapi": "3.1.0",
         "info": {
