@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import (
+    ablations,
     encoder_http,
     forest_http,
     grpc_calls,
@@ -36,6 +37,7 @@ BENCHMARKS: Mapping[str, Callable[[Settings, Say], Report]] = {
     workers.NAME: workers.run,
     many_models.NAME: many_models.run,
     many_connections.NAME: many_connections.run,
+    ablations.NAME: ablations.run,
 }
 
 _QUICK = (forest_http.NAME, grpc_calls.NAME, limits.NAME)
