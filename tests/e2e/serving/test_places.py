@@ -17,6 +17,7 @@ from sklearn.linear_model import LinearRegression
 from modelyard import Client, Yard
 from modelyard.core.names import Reference
 from tests.e2e.conftest import Command, Server
+from tests.e2e.serving.callers import Callers
 
 SAMPLE = np.arange(20, dtype=float).reshape(10, 2)
 StartServer = Callable[..., Server]
@@ -223,3 +224,23 @@ def test_a_worker_that_dies_leaves_its_places_and_finds_them_again(
     assert told["processes"][0]["place"]["users"] == 2
     assert told["processes"][0]["place"]["pid"] == before["processes"][0]["place"]["pid"]
     np.testing.assert_allclose(answers(server, "sum"), 3.0, atol=1e-4)
+
+
+def test_swaps_between_processes_lose_no_call(tmp_path: Path, start_server: StartServer) -> None:
+    """The old version's process answers what it holds, then ends; no call fails on the way."""
+    home = tmp_path / "home"
+    publish(home, "sum")
+    server = start_server(home, "--workers", 2, MODELYARD_PLACE="process", MODELYARD_POLL_S="0.02")
+    with Yard.open(home) as yard:
+        for _ in range(4):
+            model = LinearRegression().fit(SAMPLE, SAMPLE.sum(axis=1))
+            yard.publish(model, name="sum", sample=SAMPLE)
+        with Callers(server.host, server.port, "sum", 4) as callers:
+            for number in (2, 3, 4, 5):
+                yard.deploy(Reference("sum", version=number))
+                while str(number) not in callers.versions:
+                    callers.wait_for(10)
+    assert callers.failed == {}
+    assert callers.lost == 0
+    while len(status(home)["processes"]) > 1:
+        pass
