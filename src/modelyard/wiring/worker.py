@@ -202,6 +202,9 @@ def main() -> None:
     _die_with_supervisor()
     raise_descriptor_limit()
     run_on_fastest_loop(_Shift(Descriptors(*map(int, sys.argv[1:]))).run())
+    # A lane may hang in native code, whose library would abort if it were torn down under it.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

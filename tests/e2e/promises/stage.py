@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import os
+import select
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
@@ -162,6 +164,38 @@ def loaded(
         load = Load(over_http, over_grpc)
         load.more(50)
         yield load
+
+
+class Leaver:
+    """A caller that does not wait for its answer."""
+
+    def __init__(self, connection: socket.socket, request: bytes) -> None:
+        self._connection = connection
+        self._request = request
+
+    def begin(self) -> None:
+        """Ask."""
+        self._connection.sendall(self._request)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether anything has come, the connection's end included."""
+        return bool(select.select([self._connection], [], [], 0)[0])
+
+    def leave(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+
+@contextlib.contextmanager
+def leaver(server: Server, model: str, number: float) -> Iterator[Leaver]:
+    """A caller with a connection and one row to send."""
+    body = http_body(number)
+    head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: t\r\n"
+    with socket.create_connection((server.host, server.port)) as connection:
+        yield Leaver(
+            connection, b"%bContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
+        )
 
 
 def all_new(told: Mapping[str, Any], before: Set[int], workers: int) -> bool:

@@ -1,8 +1,5 @@
 """Calls that share a batch, or a payload: one leaves or fails, and each other gets its own."""
 
-import contextlib
-import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from tests.e2e.promises.stage import (
     Stage,
     grpc_request,
     http_body,
+    leaver,
     loaded,
     offset,
     staged,
@@ -49,8 +47,8 @@ def test_one_of_a_batch_is_cancelled(tmp_path: Path, isolation: str) -> None:
         ) as stage,
         ThreadPoolExecutor(OTHERS + 1) as callers,
         grpc.insecure_channel(stage.server.grpc_address) as channel,
-        leaver(stage, FOR_EVER) as from_queue,
-        leaver(stage, TURNS_A_SECOND / 4) as from_batch,
+        leaver(stage.server, "slow", FOR_EVER) as from_queue,
+        leaver(stage.server, "slow", TURNS_A_SECOND / 4) as from_batch,
     ):
         url = f"{stage.server.url}/v2/models/slow/infer"
 
@@ -77,27 +75,6 @@ def test_one_of_a_batch_is_cancelled(tmp_path: Path, isolation: str) -> None:
         counts = statistics(stage, "slow")
         assert counts["execution_count"] <= 3
         assert counts["inference_count"] >= OTHERS + 1
-
-
-class Leaver:
-    """A caller that does not wait for its answer."""
-
-    def __init__(self, connection: socket.socket, body: bytes) -> None:
-        self._connection = connection
-        self._body = body
-
-    def begin(self) -> None:
-        head = "POST /v2/models/slow/infer HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n"
-        self._connection.sendall((head % len(self._body)).encode() + self._body)
-
-    def leave(self) -> None:
-        self._connection.close()
-
-
-@contextlib.contextmanager
-def leaver(stage: Stage, number: float) -> Iterator[Leaver]:
-    with socket.create_connection((stage.server.host, stage.server.port)) as connection:
-        yield Leaver(connection, http_body(number))
 
 
 @pytest.mark.parametrize("isolation", ["none", "process"])
