@@ -33,7 +33,7 @@ from modelyard.serving.supervision.overview import (
 from modelyard.serving.supervision.supervisor import Policy, Supervisor
 from modelyard.serving.supervision.worker import Descriptors, WorkerId
 from modelyard.wiring.addresses import Addresses
-from modelyard.wiring.machine import pss_bytes, raise_descriptor_limit, usable_cores
+from modelyard.wiring.machine import has_terminal, pss_bytes, raise_descriptor_limit, usable_cores
 from modelyard.wiring.model_process import local_places
 from modelyard.wiring.waiting import unless
 
@@ -209,11 +209,12 @@ async def supervise_until_signalled(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second one ends at once.
 
-    SIGHUP replaces the workers by such of the present code and settings.
+    SIGHUP replaces the workers by such of the present code and settings, unless it says that the
+    terminal is gone: then it is as SIGTERM.
     """
     watch = Watch(config, read_config)
     loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
+    started, stopping = asyncio.Event(), asyncio.Event()
     replacing: set[asyncio.Task[None]] = set()
 
     def stop() -> None:
@@ -221,19 +222,28 @@ async def supervise_until_signalled(
             watch.quit()
         stopping.set()
 
+    had_terminal = has_terminal()
+
     def replace() -> None:
+        if had_terminal and not has_terminal():
+            # Nobody asked for new workers: the window was closed.
+            stop()
+            return
+        if not started.is_set():
+            # They are new.
+            return
         task = loop.create_task(watch.replace())
         replacing.add(task)
         task.add_done_callback(replacing.discard)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    loop.add_signal_handler(signal.SIGHUP, replace)
     try:
         await unless(stopping, watch.start())
         if not stopping.is_set():
+            started.set()
             on_started(watch.addresses)
-            loop.add_signal_handler(signal.SIGHUP, replace)
             await stopping.wait()
     finally:
         await watch.stop()

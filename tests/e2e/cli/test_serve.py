@@ -1,13 +1,23 @@
 """`modelyard serve`: where it listens, how it stops, and what it says when anyone may call."""
 
 import json
+import os
+import pty
 import signal
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+# Runs a command with its standard input as the terminal that controls it.
+IN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def ask(url: str) -> Any:
@@ -50,6 +60,29 @@ def test_a_server_stops_well(modelyard: Any, number: signal.Signals) -> None:
         _, told = process.communicate(timeout=60)
         assert process.returncode == 0
     assert b"Traceback" not in told
+
+
+def test_a_server_goes_with_its_terminal(modelyard: Any) -> None:
+    """A closed window is no wish for new workers: the server ends as it does at SIGTERM."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", IN_TERMINAL),
+            *modelyard.line("serve", "--port", 0, "--grpc-port", 0, "--workers", 1),
+        ],
+        stdin=slave,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=modelyard.environment(),
+        start_new_session=True,
+    )
+    os.close(slave)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"HTTP  ")
+        os.close(master)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
 
 
 def test_an_open_server_says_so_loudly(modelyard: Any) -> None:
