@@ -1,0 +1,58 @@
+"""What a visitor looks at, and paths that take one method only."""
+
+from litestar import HttpMethod, MediaType, Response, get, route
+from litestar.exceptions import MethodNotAllowedException
+from litestar.handlers import HTTPRouteHandler
+
+from modelyard.api.http.contracts import INVOCATIONS, LIVE, READY, SCORE
+from modelyard.api.http.handlers.desk import AnyRequest, Desk, json_response
+from modelyard.api.http.openapi import document
+from modelyard.api.http.welcome import page
+from modelyard.core.errors import NotFound, Unavailable
+
+
+def page_handlers(desk: Desk) -> list[HTTPRouteHandler]:
+    """The first page and the OpenAPI document; HEAD of health paths; wrong methods."""
+
+    # Azure ML looks for the document under its older name.
+    @get(["/openapi.json", "/swagger.json"], sync_to_thread=False)
+    def openapi(request: AnyRequest) -> Response[bytes]:
+        if request.query_params.get("version", "3").partition(".")[0] != "3":
+            raise NotFound("unknown_version", "this document follows OpenAPI 3", field="version")
+        return json_response(document(desk.exchange, desk.version, desk.contracts))
+
+    @get("/", sync_to_thread=False)
+    def welcome(request: AnyRequest) -> Response[str]:
+        base_url = str(request.base_url).rstrip("/")
+        return Response(
+            page(desk.exchange, base_url),
+            media_type=MediaType.HTML,
+            headers={
+                "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+                "x-content-type-options": "nosniff",
+                "referrer-policy": "no-referrer",
+            },
+        )
+
+    # GET of the health paths is answered by the protocol class, and never comes here.
+    @route(
+        sorted(path.decode() for path in (LIVE, READY, *desk.contracts.ready_paths)),
+        http_method=[each for each in HttpMethod if each is not HttpMethod.GET],
+        status_code=200,
+        sync_to_thread=False,
+    )
+    def health(request: AnyRequest) -> None:
+        if request.method != HttpMethod.HEAD:
+            raise MethodNotAllowedException(headers={"Allow": "GET, HEAD"})
+        if request.url.path != LIVE.decode() and not desk.exchange.is_ready():
+            raise Unavailable("not_ready", "not every deployed model answers; see the index")
+
+    @route(
+        [INVOCATIONS, SCORE],
+        http_method=[each for each in HttpMethod if each is not HttpMethod.POST],
+        sync_to_thread=False,
+    )
+    def only_post() -> None:
+        raise MethodNotAllowedException(headers={"Allow": "POST"})
+
+    return [openapi, welcome, health, only_post]
