@@ -4,10 +4,12 @@ A test compares what is on disk with `pages()`, so that the reference cannot fal
 """
 
 import ast
+import dataclasses
 import importlib.util
 import inspect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace, UnionType
 from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin, get_type_hints
@@ -16,15 +18,21 @@ import msgspec
 import typer.main
 
 from modelyard.api.grpc.errors import STATUSES
+from modelyard.api.grpc.inference import MAX_OPEN_CALLS
+from modelyard.api.grpc.messages import POOL
+from modelyard.api.grpc.methods import make_methods
+from modelyard.api.grpc.unary import Function
 from modelyard.api.http import errors as http_errors
+from modelyard.api.http import preferences
+from modelyard.api.http.encoding import WORTH_PACKING
 from modelyard.api.http.openapi import document
-from modelyard.api.http.protocol import _MAY_RETRY
 from modelyard.bundle.manifest import Card
 from modelyard.cli.main import app
-from modelyard.core import errors
+from modelyard.core import errors, options
 from modelyard.core.config import settings
 from modelyard.core.datatypes import Datatype
 from modelyard.core.ports import Exchange, Listing
+from modelyard.core.route import Options
 from modelyard.core.signature import Column, Signature, TensorSpec
 from modelyard.train import recipe as recipes
 from modelyard.train.algorithms import ALGORITHMS, Parameters
@@ -42,6 +50,8 @@ def pages() -> dict[str, str]:
         "errors.md": _errors(),
         "recipe.md": _recipe(),
         "http.md": _http(),
+        "grpc.md": _grpc(),
+        "route-options.md": _route_options(),
     }
 
 
@@ -107,6 +117,30 @@ def _setting_default(setting: Any) -> object:
         str(setting.default).lower()
         if isinstance(setting.default, bool)
         else (setting.default if setting.default != "" else '""')
+    )
+
+
+# Options of a route
+
+
+def _route_options() -> str:
+    named = {setting.name for setting in settings()}
+    rows = [
+        (
+            _code(option.name),
+            str(options._KINDS[option.name]),
+            "the setting of that name" if option.name in named else "",
+            option.metadata["doc"],
+        )
+        for option in dataclasses.fields(Options)
+    ]
+    return _page(
+        "Options of a route",
+        "How a model's versions are served: `modelyard deploy MODEL --set NAME=VALUE`, and "
+        "`--unset NAME` for the way back. They stay with the route through later deployments, and "
+        "a rollback undoes them as it undoes versions. A version whose options change is loaded "
+        "anew beside the one in place, and exchanged for it.",
+        _table(("option", "takes", "where unset", "meaning"), rows),
     )
 
 
@@ -340,13 +374,74 @@ def _http() -> str:
         _table(("path", "method", "what it does", "answers"), _paths(content["paths"])),
         "`GET /` is a page for people: what is deployed, and a command that calls each model. "
         "`GET /v1/models` lists the names.",
-        "A body may be compressed (`Content-Encoding: gzip` or `deflate`). The refusals "
-        f"{', '.join(map(_code, sorted(_MAY_RETRY)))} come with a `Retry-After` of seconds.",
+        "A body may be compressed (`Content-Encoding: gzip`, `deflate` or `zstd`), and so may an "
+        f"answer of {WORTH_PACKING:,} bytes and more, where `Accept-Encoding` takes it. A refusal "
+        "that may be none in a moment comes with a `Retry-After` of whole seconds.",
+        "## Headers of a call",
+        _table(
+            ("header", "meaning"),
+            [
+                (
+                    _code(preferences.TIMEOUT.decode()),
+                    "Milliseconds that the caller waits; then the answer is 504, and a call that "
+                    "still waits is not run.",
+                ),
+                (
+                    _code(preferences._ENVOY_TIMEOUT.decode()),
+                    "The same, said by Envoy and what is built on it; the earlier one holds.",
+                ),
+                (
+                    ", ".join(_code(name.decode()) for name in preferences._ECHOED),
+                    "Sent back as they came.",
+                ),
+                ("a route's `sticky` header", "Keeps its callers on one version of a canary."),
+            ],
+        ),
         "## Bodies",
     ]
     for name, schema in content["components"]["schemas"].items():
         parts += _schema(name, schema)
     return _page("HTTP", *parts)
+
+
+# gRPC
+
+
+def _grpc() -> str:
+    methods = make_methods(cast(Exchange, _Example()), None, may_change=False)
+    rows = []
+    for path, opened in sorted(methods.items()):
+        _, service, name = path.decode().split("/")
+        # The older name of the reflection service has the newer one's messages.
+        described = service.replace("v1alpha", "v1")
+        method = POOL.FindServiceByName(described).FindMethodByName(name)
+        rows.append((_code(service), _code(name), _way(method), _purpose(opened)))
+    return _page(
+        "gRPC",
+        "On the port `grpc_port`, without TLS. The main service is the Open Inference Protocol v2; "
+        "its messages are in `src/modelyard/api/grpc/open_inference.proto`, and a server tells "
+        "them to whoever asks for reflection. A message may be `max_body_bytes` large; messages "
+        "may be packed with gzip or deflate, and then answers are too.",
+        _table(("service", "method", "form", "what it does"), rows),
+        f"On a stream at most {MAX_OPEN_CALLS} calls are open at once; answers leave in the order "
+        "of the requests. A request that fails is answered with an error, and the stream goes on.",
+        "A deadline (`grpc-timeout`) and a cancellation are those of the call, which leaves the "
+        "queue. How an error is told: [errors](errors.md).",
+    )
+
+
+def _way(method: Any) -> str:
+    if method.client_streaming:
+        return "a stream each way"
+    return "one request, a stream of answers" if method.server_streaming else "one call"
+
+
+def _purpose(opened: Any) -> str:
+    """The first sentence on what answers a method: a function of the service, or a class."""
+    thing = opened.func if isinstance(opened, partial) else opened
+    if thing is Function:
+        thing = opened.args[-1]
+    return _prose(thing).partition("\n")[0]
 
 
 class _Example:

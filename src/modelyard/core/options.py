@@ -34,7 +34,7 @@ class _Number:
 
     def __str__(self) -> str:
         return (
-            f"a {'whole number' if self.is_whole else 'number'} from {self.low:g} to {self.high:g}"
+            f"a {'whole number' if self.is_whole else 'number'} from {self.low:.15g} to {self.high:.15g}"
         )
 
 

@@ -4,7 +4,7 @@ Written in the registry, followed by nodes. A plain value: whoever changes a rou
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from modelyard.core.errors import Conflict, Invalid
@@ -35,25 +35,56 @@ class Shadow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a model's versions are served; None takes the node's own setting.
+    """How a model's versions are served; None takes the node's own setting."""
 
-    `window_us` is how long a batch may wait for more calls, `preferred_rows` the batch sizes worth
-    waiting for, `p99_ms` the latency objective, `timeout_ms` the deadline of calls that bring none,
-    `cache_bytes` the room of the response cache (0: no cache), `threads` those of one run.
-    """
-
-    queue_rows: int | None = None
-    max_batch_rows: int | None = None
-    window_us: int | None = None
-    preferred_rows: tuple[int, ...] = ()
-    inline_us: int | None = None
-    lanes: int | None = None
-    threads: int | None = None
-    p99_ms: float | None = None
-    timeout_ms: float | None = None
-    cache_bytes: int | None = None
-    isolation: Isolation | None = None
-    place: Place | None = None
+    queue_rows: int | None = field(
+        default=None, metadata={"doc": "Rows that may wait; past that the answer is 429."}
+    )
+    max_batch_rows: int | None = field(
+        default=None,
+        metadata={"doc": "Most rows that run as one batch; else found by measurement, up to 1024."},
+    )
+    window_us: int | None = field(
+        default=None,
+        metadata={
+            "doc": "Microseconds that a batch may wait for more calls, while fewer rows are there "
+            "than it may have; else none."
+        },
+    )
+    preferred_rows: tuple[int, ...] = field(
+        default=(), metadata={"doc": "Batch sizes that are worth waiting for within the window."}
+    )
+    inline_us: int | None = field(
+        default=None,
+        metadata={"doc": "A batch expected to cost less runs on the event loop; 0: none does."},
+    )
+    lanes: int | None = field(
+        default=None, metadata={"doc": "Batches that run side by side, each in a thread."}
+    )
+    threads: int | None = field(default=None, metadata={"doc": "Threads of one run of the model."})
+    p99_ms: float | None = field(
+        default=None,
+        metadata={
+            "doc": "Latency objective: batches are kept small enough for it, and calls that would "
+            "come too late are refused at once."
+        },
+    )
+    timeout_ms: float | None = field(
+        default=None, metadata={"doc": "Deadline of calls that bring none; else they have none."}
+    )
+    cache_bytes: int | None = field(
+        default=None, metadata={"doc": "Room of each worker's response cache; else there is none."}
+    )
+    isolation: Isolation | None = field(
+        default=None, metadata={"doc": "`process` gives the model a process of its own."}
+    )
+    place: Place | None = field(
+        default=None,
+        metadata={
+            "doc": "`worker` (a copy in each), `process` (one for all workers), or `auto`: by size "
+            "and measured cost."
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
