@@ -59,6 +59,7 @@ class InferenceProtocol(HttpToolsProtocol):
         self._is_advancing = False
         self._is_upgrade = False
         self._head_bytes = 0
+        self._begun_in_read = 0
         self._in_head = False
         self._is_refused = False
         self._is_finishing = False
@@ -127,6 +128,7 @@ class InferenceProtocol(HttpToolsProtocol):
             self.surroundings.learn(head, known)
 
     def _feed(self, data: bytes) -> None:
+        self._begun_in_read = 0 if self._is_at_boundary() else 1
         while True:
             try:
                 self.parser.feed_data(data)
@@ -143,12 +145,17 @@ class InferenceProtocol(HttpToolsProtocol):
             except httptools.HttpParserError as error:
                 self._refuse_connection(_bad_http(error))
                 return
-        if self._in_head and self.parser is not None:
+        # Where other requests came before it in this read, what is the head's own is not known.
+        if self._in_head and self._begun_in_read == 1 and self.parser is not None:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse_connection(
                     Invalid("head_too_large", f"the head is longer than {MAX_HEAD_BYTES} bytes")
                 )
+
+    def _is_at_boundary(self) -> bool:
+        """Whether the next byte is the first of a request."""
+        return not self._in_head and (self.cycle is None or not self.cycle.more_body)
 
     def on_message_begin(self) -> None:
         """Start a head."""
@@ -157,12 +164,13 @@ class InferenceProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
         self._inference = None
         self._in_head = True
+        self._head_bytes = 0
+        self._begun_in_read += 1
         self._begun_at = self.idle_since
 
     def on_headers_complete(self) -> None:
         """Decide who answers."""
         self._in_head = False
-        self._head_bytes = 0
         self._is_upgrade = self.parser.should_upgrade()
         if self._is_upgrade:
             return

@@ -185,6 +185,19 @@ def test_a_thousand_requests_behind_a_slow_one_are_answered(
     wire.close()
 
 
+def test_the_bound_of_a_head_is_not_that_of_what_comes_before_it(
+    slow_server: Serving, slow: Slow
+) -> None:
+    """Short requests that arrive as hundreds of kilobytes at once are answered."""
+    wire = Wire(slow_server.url)
+    every = GOOD * 3000
+    slow.go.set()
+    for start in range(0, len(every), 200_000):
+        wire.send(every[start : start + 200_000])
+    assert all(wire.response()[0] == 200 for _ in range(3000))
+    wire.close()
+
+
 def test_a_half_closed_connection_is_answered(slow_server: Serving, slow: Slow) -> None:
     """A caller who has sent all it has to say, as `nc -N` does, still gets its answers."""
     wire = Wire(slow_server.url)
