@@ -9,6 +9,7 @@ from typing import Final, cast
 from ngh2 import (
     Configuration,
     Connection,
+    ConnectionStateError,
     DataReceived,
     NGH2Error,
     RequestReceived,
@@ -16,6 +17,7 @@ from ngh2 import (
     Setting,
     SettingsReceived,
     StreamClosed,
+    StreamProtocolError,
     StreamReset,
     TrailersReceived,
 )
@@ -63,6 +65,8 @@ _HEADERS: Final = (
 _OK: Final = status_fields(Status.OK)
 _NOT_POST: Final = ((b":status", b"405"), (b"allow", b"POST"))
 _NOT_GRPC: Final = ((b":status", b"415"),)
+_GONE: Final = (StreamProtocolError, ConnectionStateError)
+"""The caller has reset the stream, or broken the connection: the events that say so come next."""
 
 
 class GrpcConnection(asyncio.Protocol):
@@ -86,7 +90,7 @@ class GrpcConnection(asyncio.Protocol):
         self._handshake: asyncio.TimerHandle | None = None
         self._rpcs: dict[int, Rpc] = {}
         self._paused: set[Rpc] = set()
-        self._partial: set[Rpc] = set()
+        self._held_bytes = 0
         self._is_choked = False
         self._is_flushing = False
         self._is_leaving = False
@@ -167,8 +171,9 @@ class GrpcConnection(asyncio.Protocol):
             if rpc.is_paused and not rpc.is_over:
                 rpc.untaken_bytes += len(data)
                 return
-            if rpc.partial_bytes and not rpc.is_over:
-                self._bound_partial(rpc)
+            if rpc.held_bytes != rpc.counted_bytes:
+                self._count_held(rpc)
+                self._bound_held(rpc)
         if data:
             self._acknowledge(stream_id, len(data))
 
@@ -176,11 +181,14 @@ class GrpcConnection(asyncio.Protocol):
         with contextlib.suppress(NGH2Error):
             self._http.acknowledge_received_data(amount, stream_id)
 
-    def _bound_partial(self, rpc: Rpc) -> None:
-        self._partial.add(rpc)
-        self._partial = {each for each in self._partial if each.partial_bytes and not each.is_over}
-        held = sum(each.partial_bytes for each in self._partial)
-        if held > self.max_message_bytes * _MAX_HELD:
+    def _count_held(self, rpc: Rpc) -> None:
+        # A running sum: a thousand RPCs may be half sent, and a frame may bring one byte of one.
+        held = 0 if rpc.is_over else rpc.held_bytes
+        self._held_bytes += held - rpc.counted_bytes
+        rpc.counted_bytes = held
+
+    def _bound_held(self, rpc: Rpc) -> None:
+        if self._held_bytes > self.max_message_bytes * _MAX_HELD:
             rpc.fail(Exhausted("too_many_bytes", "too many messages at once are half sent here"))
 
     def _open(self, event: RequestReceived) -> None:
@@ -188,10 +196,10 @@ class GrpcConnection(asyncio.Protocol):
         fields = dict(event.headers)
         open_rpc = self._methods.get(fields[b":path"]) if b":path" in fields else None
         if fields.get(b":method") != b"POST":
-            self._http.send_response(stream_id, _NOT_POST, end_stream=True)
+            self._respond(stream_id, _NOT_POST)
             return
         if not fields.get(b"content-type", b"").startswith(b"application/grpc"):
-            self._http.send_response(stream_id, _NOT_GRPC, end_stream=True)
+            self._respond(stream_id, _NOT_GRPC)
             return
         encoding = fields.get(b"grpc-encoding", b"identity")
         if open_rpc is None:
@@ -214,11 +222,16 @@ class GrpcConnection(asyncio.Protocol):
 
     def _refuse(self, stream_id: int, message: str) -> None:
         status = status_fields(Status.UNIMPLEMENTED, message)
-        self._http.send_response(stream_id, (*_HEADERS, *status), end_stream=True)
+        self._respond(stream_id, (*_HEADERS, *status))
+
+    def _respond(self, stream_id: int, fields: Trailers) -> None:
+        """Answer with header fields alone."""
+        with contextlib.suppress(*_GONE):
+            self._http.send_response(stream_id, fields, end_stream=True)
 
     def _abandon(self, rpc: Rpc) -> None:
-        self.release(rpc)
         rpc.is_over = True
+        self.release(rpc)
         rpc.abandon()
 
     # What RPCs do.
@@ -227,18 +240,25 @@ class GrpcConnection(asyncio.Protocol):
         """Send the one answer of an RPC, and that it went well."""
         stream_id = rpc.stream_id
         del self._rpcs[stream_id]
+        self._count_held(rpc)
         http = self._http
-        http.send_response(stream_id, _HEADERS)
-        http.send_data(stream_id, message)
-        http.send_trailers(stream_id, _OK)
+        try:
+            http.send_response(stream_id, _HEADERS)
+            http.send_data(stream_id, message)
+            http.send_trailers(stream_id, _OK)
+        except _GONE:
+            return
         self._flush_soon()
 
     def send(self, rpc: Rpc, message: bytes) -> None:
         """Send one of several answers."""
-        if not rpc.has_headers:
-            rpc.has_headers = True
-            self._http.send_response(rpc.stream_id, _HEADERS)
-        self._http.send_data(rpc.stream_id, message)
+        try:
+            if not rpc.has_headers:
+                rpc.has_headers = True
+                self._http.send_response(rpc.stream_id, _HEADERS)
+            self._http.send_data(rpc.stream_id, message)
+        except _GONE:
+            return
         self._flush_soon()
 
     def end(self, rpc: Rpc, status: Trailers) -> None:
@@ -246,9 +266,10 @@ class GrpcConnection(asyncio.Protocol):
         del self._rpcs[rpc.stream_id]
         self.release(rpc)
         if rpc.has_headers:
-            self._http.send_trailers(rpc.stream_id, status)
+            with contextlib.suppress(*_GONE):
+                self._http.send_trailers(rpc.stream_id, status)
         else:
-            self._http.send_response(rpc.stream_id, (*_HEADERS, *status), end_stream=True)
+            self._respond(rpc.stream_id, (*_HEADERS, *status))
         self._flush_soon()
 
     def unsent_bytes(self, rpc: Rpc) -> int:
@@ -262,6 +283,7 @@ class GrpcConnection(asyncio.Protocol):
     def release(self, rpc: Rpc) -> None:
         """Let the caller send on, as much as has been taken."""
         self._paused.discard(rpc)
+        self._count_held(rpc)
         amount, rpc.untaken_bytes = rpc.untaken_bytes, 0
         if amount:
             self._acknowledge(rpc.stream_id, amount)

@@ -53,6 +53,7 @@ class Rpc:
     __slots__ = (
         "_has_all",
         "_partial",
+        "counted_bytes",
         "deadline_ns",
         "has_headers",
         "is_over",
@@ -72,6 +73,7 @@ class Rpc:
         self.is_paused = False
         self.has_headers = False
         self.untaken_bytes = 0
+        self.counted_bytes = 0
         self._partial: bytearray | None = None
         self._has_all = False
 
@@ -161,8 +163,8 @@ class Rpc:
             self.finish_reading()
 
     @property
-    def partial_bytes(self) -> int:
-        """What has arrived and is no whole message yet, or was not asked for yet."""
+    def held_bytes(self) -> int:
+        """What has arrived and is no whole request yet, or was not asked for yet."""
         return len(self._partial) if self._partial else 0
 
     def reply(self, message: bytes) -> None:

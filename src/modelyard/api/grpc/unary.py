@@ -37,6 +37,11 @@ class Unary(Rpc):
             raise Invalid("bad_message", "this method takes one message; more were sent")
         self._message = message
 
+    @property
+    def held_bytes(self) -> int:
+        """A whole message too, while it is not certain that it is the only one."""
+        return super().held_bytes + len(self._message or b"")
+
     def finish_reading(self) -> None:
         """Answer."""
         message, self._message = self._message, None

@@ -19,6 +19,8 @@ from tests.unit.api.grpc.conftest import MAX_MESSAGE_BYTES, Running
 
 Headers = tuple[tuple[bytes, bytes], ...]
 INFER = f"/{messages.SERVICE}/ModelInfer".encode()
+STREAM = f"/{messages.SERVICE}/ModelStreamInfer".encode()
+LIVE = f"/{messages.SERVICE}/ServerLive".encode()
 PATIENCE_S = 20
 
 
@@ -291,6 +293,52 @@ def test_half_sent_messages_are_bounded(running: Running) -> None:
 
     assert _on_the_wire(running, scene) == [b"8"] * 4
     assert _is_alive(running)
+
+
+def test_whole_messages_that_never_end_are_bounded(running: Running) -> None:
+    """A call whose stream stays open after its message counts as half sent."""
+    whole = framed(bytes(MAX_MESSAGE_BYTES - 100))
+
+    async def scene(wire: Wire) -> list[bytes]:
+        for count in range(1, 7):
+            wire.begin(data=whole, end=False)
+            while wire.http.queued_body_size() or len(wire.fields) < count - 4:
+                await wire.hear()
+        return [fields[b"grpc-status"] for fields in wire.fields.values()]
+
+    assert _on_the_wire(running, scene) == [b"8"] * 2
+    assert _is_alive(running)
+
+
+RESET: dict[str, tuple[Headers, bytes]] = {
+    "a call": (_head(), PLAIN),
+    "no request": (_head(), framed(b"nonsense")),
+    "a bad timeout": (_head(**{"grpc-timeout": b"soon"}), PLAIN),
+    "an unknown packing": (_head(**{"grpc-encoding": b"br"}), PLAIN),
+    "an unknown method": (_head(b"/a.B/C"), PLAIN),
+    "a method that is answered at once": (_head(LIVE), framed(b"")),
+    "a stream of a wrong message": (_head(STREAM), framed(b"nonsense")),
+    "another verb": (_head(**{":method": b"GET"}), PLAIN),
+    "another content": (_head(**{"content-type": b"text/plain"}), PLAIN),
+}
+
+
+@pytest.mark.parametrize("case", RESET)
+def test_a_call_that_is_reset_at_once_harms_no_other(running: Running, case: str) -> None:
+    """Opened and reset in one packet; the call beside it on the connection gets its answer."""
+    head, data = RESET[case]
+
+    async def scene(wire: Wire) -> dict[bytes, bytes]:
+        other = wire.begin(data=PLAIN[:-1], end=False)
+        await wire.hear()
+        reset = wire.begin(head, data)
+        packet = wire.http.data_to_send()
+        wire.http.reset_stream(reset)
+        wire.http.send_data(other, PLAIN[-1:], end_stream=True)
+        wire.writer.write(packet + wire.http.data_to_send())
+        return await wire.answer(other)
+
+    assert _on_the_wire(running, scene).get(b"grpc-status") == b"0"
 
 
 def test_a_refused_upload_does_not_block_its_connection(running: Running) -> None:
