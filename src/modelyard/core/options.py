@@ -33,9 +33,8 @@ class _Number:
         return number if self.is_whole else float(number)
 
     def __str__(self) -> str:
-        return (
-            f"a {'whole number' if self.is_whole else 'number'} from {self.low:.15g} to {self.high:.15g}"
-        )
+        kind = "a whole number" if self.is_whole else "a number"
+        return f"{kind} from {self.low:.15g} to {self.high:.15g}"
 
 
 @dataclass(frozen=True, slots=True)
