@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import typer.core
 
+from modelyard.cli.following import WAIT_S, Wait, await_servers
 from modelyard.cli.screen import say, say_json
 from modelyard.cli.settings import Json, Reason, Settings, parse_reference
 from modelyard.cli.verb import Verb
@@ -99,6 +100,7 @@ def deploy(
         list[str] | None, typer.Option(metavar="NAME", help="Back to the server's own setting.")
     ] = None,
     force: Force = False,
+    wait: Wait = WAIT_S,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
@@ -129,6 +131,7 @@ def deploy(
             force=force,
             reason=reason,
         )
+        await_servers(yard, route.model, route.generation, wait)
     say_route(route, as_json)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from modelyard.cli.deploy import Force, say_route
+from modelyard.cli.following import WAIT_S, Wait, await_servers
 from modelyard.cli.settings import Json, Reason, Settings, parse_model
 
 
@@ -12,6 +13,7 @@ def promote(
     context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", show_default=False)],
     force: Force = False,
+    wait: Wait = WAIT_S,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
@@ -19,4 +21,5 @@ def promote(
     model = parse_model(model, "promote")
     with Settings.of(context).yard() as yard:
         route = yard.promote(model, force=force, reason=reason)
+        await_servers(yard, route.model, route.generation, wait)
     say_route(route, as_json)

@@ -5,12 +5,14 @@ from typing import Annotated
 import typer
 
 from modelyard.cli.deploy import say_route
+from modelyard.cli.following import WAIT_S, Wait, await_servers
 from modelyard.cli.settings import Json, Reason, Settings, parse_model
 
 
 def rollback(
     context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", show_default=False)],
+    wait: Wait = WAIT_S,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
@@ -21,4 +23,5 @@ def rollback(
     model = parse_model(model, "rollback")
     with Settings.of(context).yard() as yard:
         route = yard.rollback(model, reason=reason)
+        await_servers(yard, route.model, route.generation, wait)
     say_route(route, as_json)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from modelyard.cli.following import WAIT_S, Wait, await_servers
 from modelyard.cli.screen import say, say_json
 from modelyard.cli.settings import Json, Reason, Settings, parse_model
 
@@ -11,6 +12,7 @@ from modelyard.cli.settings import Json, Reason, Settings, parse_model
 def undeploy(
     context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", show_default=False)],
+    wait: Wait = WAIT_S,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
@@ -21,6 +23,7 @@ def undeploy(
     model = parse_model(model, "undeploy")
     with Settings.of(context).yard() as yard:
         yard.registry.undeploy(model, actor=yard.actor, reason=reason)
+        await_servers(yard, model, None, wait)
     if as_json:
         say_json({"model": model, "number": None})
     else:

@@ -8,8 +8,8 @@ from modelyard.core.datatypes import Array
 class BatchOutputs:
     """The outputs of one run, by name; axis 0 holds the rows of all its calls.
 
-    `is_row_each` says that there are many calls of one row each. `texts` is a protocol's room for the answers of
-    all rows, written at once: encoding sixty-four rows together costs what two cost alone.
+    `is_row_each` says that there are many calls of one row each. `texts` is a protocol's room for
+    the answers of all rows, written at once: encoding sixty-four together costs what two do alone.
     """
 
     __slots__ = ("arrays", "is_row_each", "texts")

@@ -1,6 +1,7 @@
 """What protocols may ask of the whole node: statistics over all workers, load and unload."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
@@ -10,6 +11,8 @@ from modelyard.core.route import Route
 from modelyard.serving.exchange import LocalExchange
 from modelyard.serving.report import Report
 
+LONGEST_WAIT_S: Final = 600.0
+STILL_LOADING: Final = "it is still being loaded"
 _POLL_S: Final = 0.01
 _ACTOR: Final = "a client of the server"
 
@@ -108,8 +111,16 @@ class NodeOperations:
         return self._deployments.deploy(model, actor=_ACTOR)
 
 
-async def settled(exchange: LocalExchange, model: str, generation: int | None) -> str:
+async def settled(
+    exchange: LocalExchange,
+    model: str,
+    generation: int | None,
+    patience_s: float = LONGEST_WAIT_S,
+) -> str:
     """Wait until this process follows a model's route; "" where it answers, else why not."""
+    until_s = time.monotonic() + patience_s
     while (standing := exchange.standing(model, generation)) is None:
+        if time.monotonic() > until_s:
+            return STILL_LOADING
         await asyncio.sleep(_POLL_S)
     return standing

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -39,6 +40,8 @@ from modelyard.wiring.waiting import unless
 
 _log = logging.getLogger(__name__)
 
+_NOBODY: Final = 0
+"""The id of no worker: who asks at the desk is none."""
 _SAMPLE_S: Final = 5.0
 _REPORT_S: Final = 5.0
 _WORKER: Final = "modelyard.wiring.worker"
@@ -81,7 +84,9 @@ class Watch:
             },
             on_ended=self._bury,
         )
-        self._desk = Desk(config.home, {"overview": self._overview})
+        self._desk = Desk(
+            config.home, {"overview": self._overview, "settle": partial(self._settle, _NOBODY)}
+        )
         self._sampling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

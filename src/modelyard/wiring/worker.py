@@ -22,7 +22,7 @@ import msgspec
 
 from modelyard.core.config import Config, parsed_config
 from modelyard.core.errors import ModelyardError
-from modelyard.serving.operations import Totals, settled
+from modelyard.serving.operations import LONGEST_WAIT_S, Totals, settled
 from modelyard.serving.places import RelayedPlaces
 from modelyard.serving.report import Report
 from modelyard.serving.supervision.channel import Channel, Payload
@@ -157,7 +157,12 @@ class _Shift:
         return msgspec.to_builtins(self._server.report())
 
     async def _settle(self, payload: Payload) -> Payload:
-        return await settled(self._server.exchange, payload["model"], payload["generation"])
+        return await settled(
+            self._server.exchange,
+            payload["model"],
+            payload["generation"],
+            payload.get("patience_s", LONGEST_WAIT_S),
+        )
 
     async def _say(self, kind: str, payload: Payload = None) -> None:
         """Tell the supervisor, if it is still there."""

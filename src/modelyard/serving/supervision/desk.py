@@ -53,7 +53,14 @@ class Desk:
             shutil.rmtree(self._private, ignore_errors=True)
 
 
-async def ask_servers(home: Path, kind: str, timeout_s: float) -> list[Payload]:
+def has_servers(home: Path) -> bool:
+    """Whether a server may be running on a home; cheap."""
+    return any((home / _RUN).glob("*.path"))
+
+
+async def ask_servers(
+    home: Path, kind: str, timeout_s: float, payload: Payload = None
+) -> list[Payload]:
     """What every running server of a home answers; those that died are cleaned away."""
     answers = []
     for note in sorted((home / _RUN).glob("*.path")):
@@ -68,7 +75,7 @@ async def ask_servers(home: Path, kind: str, timeout_s: float) -> list[Payload]:
         channel = await Channel.over(sock, {})
         with contextlib.suppress(ModelyardError, TimeoutError):
             async with asyncio.timeout(timeout_s):
-                answers.append(await channel.request(kind))
+                answers.append(await channel.request(kind, payload))
         channel.close()
     return answers
 
