@@ -20,6 +20,9 @@ _SEQUENCES: Final = ("sequence_id", "sequence_start", "sequence_end")
 _WRITING: Final = frozenset({"binary_data_output", "binary_data", "binary_data_size"})
 """Parameters that say how tensors travel: a protocol reads them itself."""
 _LONGEST_NS: Final = 10**18
+_DEEPEST: Final = 32
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,14 @@ def read_schedule(parameters: Mapping[str, Any] | None) -> Schedule | None:
         for name, value in parameters.items()
         if name not in _WRITING and name not in _SEQUENCES and name not in ("timeout", "priority")
     }
+    for name, value in others.items():
+        if not _is_plain(value):
+            raise Invalid(
+                "bad_parameter",
+                f"parameter '{name:.80}' is nested too deeply, or holds a number of more than 64 "
+                "bits",
+                field=name,
+            )
     return Schedule(
         deadline_after(timeout_us * 1000) if timeout_us else None,
         _CLASSES.get(priority, LOW),
@@ -62,6 +73,16 @@ def read_schedule(parameters: Mapping[str, Any] | None) -> Schedule | None:
 def deadline_after(wait_ns: int) -> int:
     """The `time.monotonic_ns` moment after so many nanoseconds."""
     return time.monotonic_ns() + min(wait_ns, _LONGEST_NS)
+
+
+def _is_plain(value: object, deepest: int = _DEEPEST) -> bool:
+    """Whether a parameter can be handed on to another process as it is."""
+    if isinstance(value, int):
+        return _LEAST <= value <= _MOST
+    if isinstance(value, list | dict):
+        each = value.values() if isinstance(value, dict) else value
+        return deepest > 0 and all(_is_plain(inner, deepest - 1) for inner in each)
+    return True
 
 
 def _whole(parameters: Mapping[str, Any], name: str) -> int:

@@ -390,6 +390,29 @@ def test_the_first_who_measures_decides_for_all(tmp_path: Path) -> None:
     places.close()
 
 
+@pytest.mark.parametrize("told", [2**70, "\ud800"])
+def test_a_call_that_cannot_be_sent_fails_alone(
+    runs: Runs, told: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Calls of the same turn are answered, and the process is none the wiser."""
+
+    async def test(rig: Rig) -> None:
+        endpoint = await rig.endpoint(rig.job(double()))
+        before = ask(endpoint, row(1))
+        guilty = ask(endpoint, row(2), parameters={"told": told})
+        after = ask(endpoint, row(3))
+        error = (await guilty).error
+        assert error is not None
+        assert error.code == "unsendable"
+        for ended, wanted in ((before, 2), (after, 6)):
+            outputs = (await ended).outputs
+            assert outputs is not None
+            assert outputs["y"].tolist() == [[wanted]]
+        assert endpoint.open_calls == 0
+
+    runs(test)
+
+
 def with_packages(job: Job, *packages: str) -> Job:
     bundle = job.bundle().asking_for(packages)
     return Job.of(job.model, job.version, bundle, job.limits, cores=job.cores)

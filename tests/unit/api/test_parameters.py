@@ -69,3 +69,28 @@ def test_what_cannot_be_kept_is_refused_by_name(parameters: dict[str, Any], fiel
 def test_a_sequence_of_nothing_is_no_sequence() -> None:
     """Triton's clients send a sequence id of 0 where there is none."""
     assert read_schedule({"sequence_id": 0, "sequence_start": False, "priority": 0}) is not None
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": [value]}
+    return value
+
+
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1, [1, 2**64], _nested(17), _nested(400)])
+def test_what_no_other_process_could_be_told_is_refused(value: Any) -> None:
+    """A number of more than 64 bits, or what is nested too deeply, harms its own request alone."""
+    with pytest.raises(Invalid) as refused:
+        read_schedule({"plain": "text", "much": value})
+    assert refused.value.field == "much"
+
+
+@pytest.mark.parametrize(
+    "value", [2**64 - 1, -(2**63), True, None, 1.5, "ü", {"a": [1]}, _nested(16)]
+)
+def test_plain_parameters_are_handed_on(value: Any) -> None:
+    """Text, numbers, flags, and lists and objects of them."""
+    schedule = read_schedule({"more": value})
+    assert schedule is not None
+    assert schedule.parameters == {"more": value}

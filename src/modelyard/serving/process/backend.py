@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from modelyard.core.call import Call
-from modelyard.core.errors import Exhausted, ModelyardError, Unavailable
+from modelyard.core.errors import Exhausted, Internal, ModelyardError, Unavailable
 from modelyard.core.signature import Signature
 from modelyard.serving.process.faults import to_error
 from modelyard.serving.process.link import Link, dial
@@ -154,9 +154,9 @@ class RemoteBackend:
             return
         try:
             # One that ended within its first turn is neither asked nor forgotten there.
-            asked = [self._ask(link, call) for call in accepted if call.number in self._calls]
+            asked = [call for call in accepted if call.number in self._calls]
             if asked:
-                link.send(encode(Run(asked)))
+                self._send(link, asked)
             unasked = {call.number for call in accepted}
             numbers = [number for number in forgotten if number not in unasked]
             if numbers:
@@ -164,6 +164,23 @@ class RemoteBackend:
         except BrokenRing:
             _log.exception("the process of %s", self._name)
             link.lose()
+
+    def _send(self, link: Link, calls: Sequence[Call]) -> None:
+        """Send calls in one message; one that cannot be put into it fails alone."""
+        try:
+            link.send(encode(Run([self._ask(link, call) for call in calls])))
+        except BrokenRing:
+            raise
+        except Exception:  # noqa: BLE001 - the others of the turn must be sent
+            if len(calls) > 1:
+                for call in calls:
+                    self._send(link, (call,))
+                return
+            (call,) = calls
+            _log.exception("call %s cannot be sent to the process of %s", call.id, self._name)
+            del self._calls[call.number]
+            self._rows -= _weight(call)
+            call.fail(Internal("unsendable", f"the call cannot be run; see the log for {call.id}"))
 
     def _ask(self, link: Link, call: Call) -> Asked:
         return Asked(

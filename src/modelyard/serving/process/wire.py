@@ -106,15 +106,18 @@ class Wire:
             return
         self._received += data
         start = 0
-        while not self._is_closed and len(self._received) - start >= _HEAD.size:
-            (length,) = _HEAD.unpack_from(self._received, start)
-            if length > _MOST:
-                self.lose()
-                return
-            end = start + _HEAD.size + length
-            if len(self._received) < end:
-                break
-            frame = bytes(memoryview(self._received)[start + _HEAD.size : end])
-            start = end
-            self._on_frame(frame)
-        del self._received[:start]
+        try:
+            while not self._is_closed and len(self._received) - start >= _HEAD.size:
+                (length,) = _HEAD.unpack_from(self._received, start)
+                if length > _MOST:
+                    self.lose()
+                    return
+                end = start + _HEAD.size + length
+                if len(self._received) < end:
+                    break
+                frame = bytes(memoryview(self._received)[start + _HEAD.size : end])
+                start = end
+                self._on_frame(frame)
+        finally:
+            # Whatever its taker raised: no frame is taken twice.
+            del self._received[:start]

@@ -16,6 +16,7 @@ class End:
 
     def __init__(self, sock: socket.socket) -> None:
         self.frames: list[bytes] = []
+        self.refused: bytes | None = None
         self.came = asyncio.Event()
         self.lost = asyncio.Event()
         self.wire = Wire(asyncio.get_running_loop(), sock, self._take, self.lost.set)
@@ -23,6 +24,8 @@ class End:
     def _take(self, frame: bytes) -> None:
         self.frames.append(frame)
         self.came.set()
+        if frame == self.refused:
+            raise ValueError("refused")
 
     async def wait_for(self, count: int) -> None:
         while len(self.frames) < count:
@@ -63,6 +66,25 @@ def test_the_end_of_the_other_side_is_heard_once() -> None:
             await left.lost.wait()
             left.wire.send(b"nobody")
             assert not right.lost.is_set()
+
+    asyncio.run(go())
+
+
+def test_no_frame_is_taken_twice() -> None:
+    """Not even one whose taker fails over it: the next one comes, and it alone."""
+
+    async def go() -> None:
+        told: list[str] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+        async with pair() as (left, right):
+            right.refused = b"bad"
+            left.wire.send(b"bad")
+            await right.wait_for(1)
+            left.wire.send(b"good")
+            await right.wait_for(2)
+            assert right.frames == [b"bad", b"good"]
+            assert told == ["refused"]
 
     asyncio.run(go())
 
