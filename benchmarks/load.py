@@ -94,6 +94,13 @@ function done(summary, latency, requests)
 end
 """
 
+_PAUSES: Final = """
+-- As likely short as long, so that connections do not fall into step.
+function delay()
+  return math.random(0, {most_ms})
+end
+"""
+
 
 def require_wrk() -> str:
     """The path of wrk. Raises `LoadFailed` where it is not installed."""
@@ -110,20 +117,28 @@ def run_load(
     *,
     connections: int,
     seconds: int,
+    pause_ms: int = 0,
 ) -> Load:
-    """Post each path and body in turn over so many connections; one thread of wrk."""
+    """Post each path and body in turn over so many connections; one thread of wrk.
+
+    Each connection pauses between an answer and its next request, `pause_ms` on average.
+    """
     with TemporaryDirectory() as folder:
         script = Path(folder) / "load.lua"
-        script.write_text(write_script(headers, asked), "ascii")
+        script.write_text(write_script(headers, asked, pause_ms), "ascii")
         arguments = ["-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={_TIMEOUT_S}s"]
         command = [require_wrk(), *arguments, "-s", str(script), url]
         output, cpu_s = _run(command, seconds + _MARGIN_S)
     return parse_output(output, cpu_s)
 
 
-def write_script(headers: Mapping[str, str], asked: Sequence[tuple[str, bytes]]) -> str:
+def write_script(
+    headers: Mapping[str, str], asked: Sequence[tuple[str, bytes]], pause_ms: int = 0
+) -> str:
     """The Lua script for these paths and bodies; bodies may hold any byte."""
-    return _SCRIPT.format(
+    script = _SCRIPT + _PAUSES if pause_ms else _SCRIPT
+    return script.format(
+        most_ms=2 * pause_ms,
         asked="\n".join(f"  {{{_quote(path.encode())}, {_quote(body)}}}," for path, body in asked),
         headers=", ".join(
             f"[{_quote(name.encode())}] = {_quote(value.encode())}"
