@@ -31,6 +31,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[socket.socket] = deque()
         self._retry: asyncio.TimerHandle | None = None
+        self._rest: asyncio.TimerHandle | None = None
         self._is_reading = False
         self._is_closed = False
 
@@ -52,7 +53,8 @@ class Acceptor:
             if not self._give_some(workers):
                 self._retry_after(_RETRY_S)
                 break
-        self._read(not self._is_closed and len(self._waiting) < _MOST_WAITING)
+        has_room = len(self._waiting) < _MOST_WAITING
+        self._read(has_room and self._rest is None and not self._is_closed)
 
     def close(self) -> None:
         """Take what the kernel has accepted already, and listen no more."""
@@ -66,8 +68,9 @@ class Acceptor:
 
     def drop(self) -> None:
         """Close what still waits: there is nobody left to give it to."""
-        if self._retry is not None:
-            self._retry.cancel()
+        for timer in (self._retry, self._rest):
+            if timer is not None:
+                timer.cancel()
         for connection in self._waiting:
             connection.close()
         self._waiting.clear()
@@ -84,10 +87,14 @@ class Acceptor:
                 continue
             except OSError as error:
                 _log.error("no connection can be accepted: %s", error.strerror)
-                self._read(False)
-                self._retry_after(_NO_DESCRIPTORS_S)
+                if self._rest is None:
+                    self._rest = self._loop.call_later(_NO_DESCRIPTORS_S, self._go_on)
                 break
         return accepted
+
+    def _go_on(self) -> None:
+        self._rest = None
+        self.share()
 
     def _give_some(self, workers: Sequence[Worker]) -> bool:
         """Give some of those that wait; whether any worker took any."""

@@ -48,6 +48,7 @@ class Slot:
         self.wait_s = 0.0
         self.has_begun = False
         self.is_being_replaced = False
+        self.is_being_filled = False
 
     def next_wait_s(self, policy: Policy, lived_s: float) -> float:
         """How long to wait before the next start, after a worker that lived for so long."""
@@ -185,14 +186,35 @@ class Supervisor:
             )
         slot.has_begun = True
 
-    async def _fill(self, slot: Slot) -> None:
-        slot.worker = await self._launch(slot)
+    async def _fill(self, slot: Slot, wait_s: float = 0.0) -> None:
+        """Start a worker in an empty slot, and try until the system has room for it."""
+        if slot.is_being_filled:
+            return
+        slot.is_being_filled = True
+        try:
+            while True:
+                await asyncio.sleep(wait_s)
+                if slot.worker is not None or slot.is_being_replaced or self._is_stopping:
+                    return
+                try:
+                    slot.worker = await self._launch(slot)
+                except ModelyardError as error:
+                    wait_s = max(slot.next_wait_s(self._policy, 0.0), self._policy.first_wait_s)
+                    _log.error("%s; trying again in %g s", error.message, wait_s)
+        finally:
+            slot.is_being_filled = False
 
     async def _launch(self, slot: Slot) -> Worker:
-        worker = Worker(slot.number, self._family)
-        worker.on_changed = self._share_soon
-        worker.on_returned = self._share_again
-        await worker.start(self._command, self._handlers)
+        """A worker that has begun; raises `Unavailable` where there can be no process."""
+        try:
+            worker = Worker(slot.number, self._family)
+            worker.on_changed = self._share_soon
+            worker.on_returned = self._share_again
+            await worker.start(self._command, self._handlers)
+        except OSError as error:
+            raise Unavailable(
+                "no_worker", f"worker {slot.number} cannot be started: {error}"
+            ) from None
         self._workers[worker.id] = worker
         if self._is_stopping:
             worker.kill()
@@ -220,30 +242,38 @@ class Supervisor:
             why,
             f" in {wait_s:g} s" if wait_s else "",
         )
-        await asyncio.sleep(wait_s)
-        if slot.worker is None and not slot.is_being_replaced and not self._is_stopping:
-            await self._fill(slot)
+        await self._fill(slot, wait_s)
 
     async def _replace(self, slot: Slot) -> bool:
         slot.is_being_replaced = True
         try:
-            worker = await self._launch(slot)
-            await worker.settled()
-            if worker.state is not State.READY:
-                if self._is_stopping:
-                    return False
-                why = worker.failure.message if worker.failure is not None else "see above"
-                _log.error("the new worker %d did not get ready: %s", slot.number, why)
-                if slot.worker is None:
-                    await self._fill(slot)
-                return False
-            before, slot.worker = slot.worker, worker
+            worker = await self._successor(slot)
         finally:
             slot.is_being_replaced = False
+        if worker is None:
+            if slot.worker is None:
+                self._keep(self._fill(slot))
+            return False
+        before, slot.worker = slot.worker, worker
         if before is not None:
             await before.drain(hand_over=True, grace_s=self._policy.drain_s)
         _log.info("worker %d was replaced (pid %d)", slot.number, worker.pid)
         return True
+
+    async def _successor(self, slot: Slot) -> Worker | None:
+        """A worker that is ready to take the slot; None where there is none."""
+        try:
+            worker = await self._launch(slot)
+        except ModelyardError as error:
+            _log.error("%s", error.message)
+            return None
+        await worker.settled()
+        if worker.state is State.READY:
+            return worker
+        if not self._is_stopping:
+            why = worker.failure.message if worker.failure is not None else "see above"
+            _log.error("the new worker %d did not get ready: %s", slot.number, why)
+        return None
 
     async def _ping(self, worker: Worker) -> None:
         """Kill a worker whose loop hangs."""

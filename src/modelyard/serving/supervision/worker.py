@@ -64,15 +64,24 @@ class Worker:
         self._family = family
         self.last_given = 0
         self._given: Counter[Door] = Counter()
-        self._ended_count = EndedCount.create()
         self._handover, self._far_handover = handover_pair()
+        self._ended_count = EndedCount.create()
         self._channel: Channel
         self._process: asyncio.subprocess.Process
         self._exit: asyncio.Future[int]
         self._settled = asyncio.Event()
 
     async def start(self, command: Command, handlers: Mapping[str, Handler]) -> None:
-        """Start the process; it has its own hello to say."""
+        """Start the process; it has its own hello to say. Raises `OSError`, and keeps nothing."""
+        try:
+            await self._start(command, handlers)
+        except OSError:
+            self._ended_count.close()
+            self._handover.close()
+            self._far_handover.close()
+            raise
+
+    async def _start(self, command: Command, handlers: Mapping[str, Handler]) -> None:
         near, far = socket.socketpair()
         own = {
             "listening": self._take_listening,
@@ -84,10 +93,14 @@ class Worker:
         numbers = Descriptors(
             far.fileno(), self._far_handover.fileno(), self._ended_count.descriptor
         )
-        with far:
-            self._process = await asyncio.create_subprocess_exec(
-                *command(numbers), stdin=asyncio.subprocess.DEVNULL, pass_fds=numbers
-            )
+        try:
+            with far:
+                self._process = await asyncio.create_subprocess_exec(
+                    *command(numbers), stdin=asyncio.subprocess.DEVNULL, pass_fds=numbers
+                )
+        except OSError:
+            near.close()
+            raise
         self._channel = await Channel.over(
             near, {kind: partial(handler, self.id) for kind, handler in every.items()}
         )

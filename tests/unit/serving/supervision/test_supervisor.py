@@ -15,6 +15,7 @@ from modelyard.serving.supervision.supervisor import Policy, Slot, Supervisor
 from modelyard.serving.supervision.worker import Descriptors, State
 
 STUB = Path(__file__).with_name("stub_worker.py")
+DESCRIPTORS = Path("/proc/self/fd")
 POLICY = Policy(drain_s=5.0, hang_s=0.6, first_wait_s=0.05)
 
 
@@ -24,6 +25,7 @@ class Place:
     def __init__(self, folder: Path, workers: int) -> None:
         self.folder = folder
         self.launches = 0
+        self.python = sys.executable
         self.callers: list[Caller] = []
         bound = socket.create_server(("127.0.0.1", 0))
         self.address = bound.getsockname()
@@ -33,7 +35,7 @@ class Place:
 
     def command(self, descriptors: Descriptors) -> list[str]:
         self.launches += 1
-        return [sys.executable, str(STUB), str(self.folder), *map(str, descriptors)]
+        return [self.python, str(STUB), str(self.folder), *map(str, descriptors)]
 
     def order(self, text: str) -> None:
         (self.folder / "order").write_text(text)
@@ -257,3 +259,50 @@ def test_a_worker_that_loads_for_long_answers_for_itself(tmp_path: Path) -> None
         await made.stop()
 
     asyncio.run(run())
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    """A system without room for a process, for a while, costs a worker for a while."""
+
+    async def go() -> None:
+        async with place(tmp_path, workers=1) as here:
+            here.python = str(tmp_path / "nowhere")
+            before = here.launches
+            os.kill(here.ready[0], signal.SIGKILL)
+            await here.wait_until(lambda: here.launches >= before + 3)
+            here.python = sys.executable
+            await here.wait_until(lambda: len(here.ready) == 1)
+            await (await here.call()).ask()
+
+    asyncio.run(go())
+
+
+def test_a_successor_that_cannot_be_started_replaces_nobody(tmp_path: Path) -> None:
+    """The workers stay, with their connections, and no descriptor is left behind."""
+
+    async def go() -> None:
+        async with place(tmp_path) as here:
+            caller = await here.call()
+            pid, ready = await caller.ask(), here.ready
+            here.python = str(tmp_path / "nowhere")
+            before = list(DESCRIPTORS.iterdir())
+            for _ in range(3):
+                await here.supervisor.replace()
+            assert len(list(DESCRIPTORS.iterdir())) == len(before)
+            assert here.ready == ready
+            assert await caller.ask() == pid
+
+    asyncio.run(go())
+
+
+def test_a_first_worker_that_cannot_be_started_fails_the_start(tmp_path: Path) -> None:
+    """It is said as an error of ours, and nothing is left running."""
+
+    async def go() -> None:
+        async with place(tmp_path, starts=False) as here:
+            here.python = str(tmp_path / "nowhere")
+            with pytest.raises(Unavailable, match="nowhere"):
+                await here.supervisor.start()
+            assert not here.supervisor.workers
+
+    asyncio.run(go())
