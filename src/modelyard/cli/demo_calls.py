@@ -4,6 +4,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from modelyard.core.errors import MissingExtra
+
 if TYPE_CHECKING:
     from modelyard.core.datatypes import Array
     from modelyard.core.signature import Signature
@@ -43,8 +45,11 @@ class Caller:
 
 
 def infer_over_grpc(address: str, model: str, signature: "Signature", rows: object) -> list[str]:
-    """The labels of rows: raw tensors there, raw labels back."""
-    import grpc
+    """The labels of rows: raw tensors there, raw labels back. Raises `MissingExtra`."""
+    try:
+        import grpc
+    except ImportError:
+        raise MissingExtra("grpc", "calling it from here") from None
 
     from modelyard.api.grpc.messages import SERVICE, ModelInferRequest, ModelInferResponse
     from modelyard.client.tables import to_tensors
