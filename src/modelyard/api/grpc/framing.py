@@ -45,6 +45,8 @@ def unpacked(message: bytes, encoding: bytes | None, max_bytes: int) -> bytes:
         raise too_large(max_bytes)
     if not unpacking.eof:
         raise Invalid("bad_encoding", "the compressed message is cut short")
+    if unpacking.unused_data:
+        raise Invalid("bad_encoding", "the compressed message goes on behind its end")
     return plain
 
 

@@ -24,6 +24,9 @@ class _Unpacker(Protocol):
     @property
     def eof(self) -> bool: ...
 
+    @property
+    def unused_data(self) -> bytes: ...
+
     def decompress(self, data: bytes | bytearray, max_length: int, /) -> bytes: ...
 
 
@@ -49,6 +52,11 @@ def decompress(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes:
         raise Exhausted("body_too_large", f"the body unpacks to more than {limit} bytes")
     if not unpacker.eof:
         raise Invalid("bad_encoding", f"the body ends inside its {name.decode()} stream")
+    if unpacker.unused_data:
+        # To answer for the first of several would be a wrong answer that looks like a right one.
+        raise Invalid(
+            "bad_encoding", f"the body goes on behind its {name.decode()} stream; pack it in one"
+        )
     return plain
 
 

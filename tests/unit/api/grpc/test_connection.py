@@ -139,6 +139,12 @@ REFUSED: dict[str, tuple[Headers, bytes, bytes, bytes]] = {
         b"3",
         b"cut short",
     ),
+    "a packed message with another behind it": (
+        _head(**{"grpc-encoding": b"gzip"}),
+        b"\1" + framed(PACKED * 2)[1:],
+        b"3",
+        b"goes on",
+    ),
     "a bomb": (
         _head(**{"grpc-encoding": b"gzip"}),
         b"\1" + framed(gzip.compress(bytes(MAX_MESSAGE_BYTES * 8)))[1:],

@@ -59,10 +59,11 @@ def test_a_zstd_window_that_no_decoder_must_have_is_refused() -> None:
 
 @pytest.mark.parametrize("name", [b"gzip", b"deflate", b"zstd"])
 def test_a_broken_stream_is_refused(name: bytes) -> None:
-    """Neither other bytes nor half a stream pass for a body."""
+    """Neither other bytes nor half a stream pass for a body, nor the first of two."""
     coding = coding_for(name)
     assert coding is not None
-    for packed in (b"no stream at all", coding.pack(BODY)[:-3]):
+    whole = coding.pack(BODY)
+    for packed in (b"no stream at all", whole[:-3], whole + whole, whole + b"more"):
         with pytest.raises(Invalid) as caught:
             decompress(packed, name, 10_000)
         assert caught.value.code == "bad_encoding"
