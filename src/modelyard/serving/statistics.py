@@ -14,6 +14,9 @@ _OK: Final = Outcome.OK
 _FAULTS: Final = (Kind.INTERNAL, Kind.UNAVAILABLE, Kind.TIMEOUT)
 _FOLD: Final = 1024
 """After so many calls their times are folded into the histogram, all in one numpy operation."""
+_EXACT_ROWS: Final = 1024
+"""Larger batches count as of the next lower power of two: how many rows a call has is its caller's
+choice, and each number is kept, reported and added up for ever."""
 _BUCKETS: Final = 40 * BUCKETS_A_DOUBLING
 
 
@@ -58,6 +61,8 @@ class Statistics:
     def count_batch(self, rows: int, took_ns: int, ended_ns: int) -> None:
         """Take in a batch that was run, and ended at a `time.monotonic_ns` moment."""
         self._last_batch_ns = ended_ns
+        if rows > _EXACT_ROWS:
+            rows = 1 << (rows.bit_length() - 1)
         batch = self._batches.get(rows)
         if batch is None:
             self._batches[rows] = [1, took_ns]

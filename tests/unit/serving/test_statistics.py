@@ -103,3 +103,15 @@ def test_protocols_see_calls_batches_and_waiting() -> None:
         cache_hit=Spent(1, 4_000),
         batches={2: Spent(1, 900)},
     )
+
+
+def test_batches_of_any_size_take_bounded_memory() -> None:
+    """Up to 1024 rows each number by itself, above that each power of two; none is left out."""
+    statistics = Statistics()
+    for rows in range(1, 10_001):
+        statistics.count_batch(rows, 7, 0)
+    report = statistics.report()
+    assert report.compute == (10_000, 70_000)
+    assert sorted(report.batches) == [*range(1, 1025), 2048, 4096, 8192]
+    assert report.batches[1024] == (1024, 7 * 1024)
+    assert report.batches[8192] == (1809, 7 * 1809)

@@ -308,8 +308,10 @@ def test_whole_messages_that_never_end_are_bounded(running: Running) -> None:
     async def scene(wire: Wire) -> list[bytes]:
         for count in range(1, 7):
             wire.begin(data=whole, end=False)
+            await wire.flush()
             while wire.http.queued_body_size() or len(wire.fields) < count - 4:
                 await wire.hear()
+                await wire.flush()
         return [fields[b"grpc-status"] for fields in wire.fields.values()]
 
     assert _on_the_wire(running, scene) == [b"8"] * 2
