@@ -67,6 +67,21 @@ def test_a_model_process_killed_mid_batch_costs_its_batch(tmp_path: Path) -> Non
             assert (tally.bad, tally.unconnected) == (0, 0), tally
 
 
+def test_a_killed_model_process_is_waited_for(tmp_path: Path) -> None:
+    """Its own callers lose what it held at that moment, and nothing until it is back."""
+    options = {"isolation": "process"}
+    with (
+        staged(tmp_path, models={"sum": (offset(OFFSETS[1]),)}, options=options) as stage,
+        loaded(stage.server, "sum", OFFSETS, per_second=0) as load,
+    ):
+        model_process(stage, "sum").kill()
+        load.more(200, SOON_S)
+        http, grpc = load.stop()
+        assert http.bad == http.statuses.get("503", 0) <= load.http.plan.connections, http
+        assert grpc.bad == grpc.statuses.get("UNAVAILABLE", 0) <= load.grpc.plan.connections, grpc
+        assert (http.unconnected, grpc.unconnected) == (0, 0)
+
+
 def test_workers_end_well_when_their_supervisor_is_killed(stage: Stage, load: Load) -> None:
     """What they were asked they answer, then they go, and both ports are free for the next."""
     workers = [psutil.Process(pid) for pid in stage.pids()]

@@ -210,7 +210,7 @@ def test_calls_of_all_workers_share_one_queue_and_one_batch(runs: Runs) -> None:
 
 
 def test_a_killed_process_costs_what_it_held_and_nothing_else(runs: Runs) -> None:
-    """Calls that it held fail with a 503 that says so; the next are answered; others never fail."""
+    """Calls that it held fail with a 503 that says so; the next wait for it; others never fail."""
 
     async def test(rig: Rig) -> None:
         broken = await rig.endpoint(rig.job(slow(), "broken"))
@@ -234,15 +234,39 @@ def test_a_killed_process_costs_what_it_held_and_nothing_else(runs: Runs) -> Non
             assert call.error.code == "model_process_died"
             assert call.error.retry_after_s
         assert broken.trouble is not None
-        refused = await ask(broken, row(0))
-        assert refused.error is not None
-        assert refused.error.code == "model_process_died"
-        await until(lambda: broken.trouble is None)
-        assert (await ask(broken, row(3))).outcome is Outcome.OK
+        waiting = [ask(broken, row(number)) for number in range(10)]
+        waiting[3].call.cancel()  # type: ignore[attr-defined]
+        outcomes = [(await ended).outcome for ended in waiting]
+        assert outcomes == [Outcome.OK] * 3 + [Outcome.CANCELLED] + [Outcome.OK] * 6
+        assert broken.trouble is None
         assert broken.open_calls == 0
         stop.set()
         assert await others > 0
         assert [each.restarts for each in rig.places.report() if each.name == "broken:1"] == [1]
+
+    runs(test)
+
+
+def test_a_process_that_does_not_come_back_is_not_waited_for(runs: Runs) -> None:
+    """Calls wait some seconds for it; then they are refused, and those that follow at once."""
+
+    async def test(rig: Rig) -> None:
+        job = rig.job(double())
+        endpoint = await rig.endpoint(job)
+        Path(job.files["model.onnx"]).write_bytes(b"something else")
+        os.kill(rig.pid(), signal.SIGKILL)
+        await until(lambda: endpoint.trouble is not None)
+        waiting = ask(endpoint, row(1))
+        late = ask(endpoint, row(1), deadline_ns=time.monotonic_ns() + 20_000_000)
+        assert (await late).outcome is Outcome.TIMEOUT
+        assert not waiting.done()
+        for ended in (waiting, ask(endpoint, row(2))):
+            call = await ended
+            assert call.error is not None
+            assert call.error.code == "model_process_died"
+        refused = ask(endpoint, row(3))
+        assert refused.done()
+        assert endpoint.open_calls == 0
 
     runs(test)
 

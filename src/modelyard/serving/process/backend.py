@@ -32,13 +32,16 @@ _log = logging.getLogger(__name__)
 _RETRY_AFTER_S: Final = 1.0
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 2.0
+_HOLD_S: Final = 5.0
+"""How long calls wait for a process that has died: starting it again takes a second or two."""
 
 
 class RemoteBackend:
     """Hands calls to a model process and ends them with its answers.
 
-    A call that the process held when it died fails with 503; until the process is back, calls are
-    refused at once. Used on the event loop's thread only, but for `open`.
+    A call that the process held when it died fails with 503. Those that come after wait until the
+    process is back; when it is not back soon, they and all others are refused with 503.
+    Used on the event loop's thread only, but for `open`.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class RemoteBackend:
         self._is_welcome = False
         self._is_closed = False
         self._was_welcome = threading.Event()
+        self._held_until_s = 0.0
         self._wait_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._load = Load(place="process")
@@ -95,12 +99,12 @@ class RemoteBackend:
         return self._load
 
     def check_room(self, call: Call) -> None:
-        """Raise `Unavailable` while the process is away, `Exhausted` where too much waits for it.
+        """Raise `Unavailable` where the process is away for long, `Exhausted` where too much waits.
 
         The queue proper is in the process, and one bound holds there for all workers; this one
         only keeps a worker from piling up what the process would refuse.
         """
-        if not self._is_welcome:
+        if not self._is_welcome and self._loop.time() >= self._held_until_s:
             raise _died(self.trouble or "")
         if self._rows + _weight(call) > self._most_rows and self._rows:
             raise Exhausted(
@@ -138,6 +142,16 @@ class RemoteBackend:
             threading.Thread(target=self._leave, name=f"leave {self._name}", daemon=True).start()
         on_closed()
 
+    def _refuse_waiting(self) -> None:
+        """The process may not be back in time."""
+        if self._is_welcome or self._loop.time() < self._held_until_s:
+            return
+        waiting, self._accepted = self._accepted, []
+        for call in waiting:
+            if self._calls.pop(call.number, None) is not None:
+                self._rows -= _weight(call)
+                call.fail(_died(self.trouble or ""))
+
     # Out
 
     def _plan_turn(self) -> None:
@@ -147,11 +161,11 @@ class RemoteBackend:
 
     def _turn(self) -> None:
         self._turn_is_due = False
-        accepted, self._accepted = self._accepted, []
-        forgotten, self._forgotten = self._forgotten, []
         link = self._link
-        if link is None:
+        forgotten, self._forgotten = self._forgotten, []
+        if link is None or not self._is_welcome:
             return
+        accepted, self._accepted = self._accepted, []
         try:
             # One that ended within its first turn is neither asked nor forgotten there.
             asked = [call for call in accepted if call.number in self._calls]
@@ -208,6 +222,7 @@ class RemoteBackend:
                 self._is_welcome = True
                 self._wait_s = 0.0
                 self._was_welcome.set()
+                self._plan_turn()
         except (BrokenRing, msgspec.MsgspecError):
             _log.exception("the process of %s", self._name)
             link.lose()
@@ -275,9 +290,15 @@ class RemoteBackend:
             self._link = None
         if self._is_welcome:
             _log.error("the process of %s has died; it is started again", self._name)
+            self._held_until_s = self._loop.time() + _HOLD_S
+            self._loop.call_at(self._held_until_s, self._refuse_waiting)
         self._is_welcome = False
-        calls, self._calls, self._rows = self._calls, {}, 0
-        for call in calls.values():
+        unsent = {call.number for call in self._accepted}
+        held = [call for number, call in self._calls.items() if number not in unsent]
+        for call in held:
+            del self._calls[call.number]
+            self._rows -= _weight(call)
+        for call in held:
             call.fail(
                 _died(f"the process of '{self._name}' died while it held this call; try it again")
             )
