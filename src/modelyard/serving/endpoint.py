@@ -115,7 +115,10 @@ class Endpoint:
             raise
         call.settle = self._settle
         self._open_calls += 1
-        self._run(call)
+        if self._timeout_ns or call.deadline_ns is not None:
+            self._run(call)
+        else:
+            self._backend.enqueue(call)
 
     def _run(self, call: Call) -> None:
         if self._timeout_ns and call.deadline_ns is None:
