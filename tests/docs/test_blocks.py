@@ -8,6 +8,7 @@ order, `…` standing for anything. How-to pages begin where the tutorial ends. 
 blocks are not run: `make demo` and `make test` have runs of their own.
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -81,6 +82,8 @@ class Reader:
             "MODELYARD_HOME": str(self.folder / "home"),
             "MODELYARD_PORT": str(ports[0]),
             "MODELYARD_GRPC_PORT": str(ports[1]),
+            # A page that is about several says so; for the others one is quicker to start.
+            "MODELYARD_WORKERS": "1",
             "COLUMNS": "120",
             "LOGNAME": "reader",
         }
@@ -146,12 +149,21 @@ def _checkout(folder: Path) -> Reader:
     return Reader(folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def toured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout in which somebody has followed the tutorial."""
-    reader = _checkout(tmp_path_factory.mktemp("tutorial") / "checkout")
-    reader.type(TUTORIAL)
-    return reader.checkout
+    """A checkout in which somebody has followed the tutorial: once, for all processes of a run."""
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+    checkout = common / "tutorial" / "checkout"
+    done = common / "tutorial-done"
+    with (common / "tutorial-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(checkout.parent, ignore_errors=True)
+            _checkout(checkout).type(TUTORIAL)
+            done.touch()
+    return checkout
 
 
 @pytest.fixture
