@@ -12,11 +12,12 @@ class BatchOutputs:
     the answers of all rows, written at once: encoding sixty-four together costs what two do alone.
     """
 
-    __slots__ = ("arrays", "is_row_each", "texts")
+    __slots__ = ("arrays", "is_row_each", "size", "texts")
 
     def __init__(self, arrays: Mapping[str, Array], *, is_row_each: bool) -> None:
         self.arrays = arrays
         self.is_row_each = is_row_each
+        self.size = sum([array.size for array in arrays.values()])
         self.texts: dict[object, list[bytes] | None] = {}
 
 
@@ -38,3 +39,10 @@ class Part(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self.batch.arrays)
+
+
+def is_larger(outputs: Mapping[str, Array], elements: int) -> bool:
+    """Whether the outputs have more elements in all; costs next to nothing for a small batch."""
+    if type(outputs) is Part and outputs.batch.size <= elements:
+        return False
+    return sum([array.size for array in outputs.values()]) > elements

@@ -11,9 +11,11 @@ from modelyard.api.http.doors import Door
 from modelyard.api.http.encoding import decompress
 from modelyard.api.http.oip import OipCodec
 from modelyard.api.http.preferences import Preferences, schedule_of
+from modelyard.api.http.surroundings import undisturbed
 from modelyard.api.http.wire import Answer, Codec, Question
 from modelyard.core.call import Call
 from modelyard.core.errors import Internal, ModelyardError, Unavailable
+from modelyard.core.outputs import is_larger
 from modelyard.core.ports import Headers, Served
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 _LARGE_BODY: Final = 256 * 1024
 """From how many bytes on a body is read in a thread: it may take longer than the loop may wait."""
+_MANY_ELEMENTS: Final = 32 * 1024
+"""From how many elements on an answer is written there: up to twenty milliseconds as JSON lines."""
 _LARGE_ANSWER: Final = 8 * 1024
 """From how many bytes on an answer is packed there: some 300 microseconds with gzip."""
 
@@ -83,7 +87,7 @@ class InferenceCycle(RequestResponseCycle):
             served = exchange.find(model, self.door.version, self.headers)
             codec = self.door.bind(served)
             if len(self.content) >= _LARGE_BODY or b"content-encoding" in self.headers:
-                reading = protocol.surroundings.reader.submit(self._read, codec)
+                reading = protocol.surroundings.reader.submit(undisturbed, self._read, codec)
                 asyncio.wrap_future(reading, loop=protocol.loop).add_done_callback(
                     lambda done: self._take(served, done)
                 )
@@ -151,15 +155,24 @@ class InferenceCycle(RequestResponseCycle):
         if call.error is not None:
             self.refuse(call.error)
             return
-        try:
-            answer = question.write(call)
-        except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
-            _log.exception("the answer of call %s could not be written", call.id)
-            self.refuse(
-                Internal("unwritable", f"the answer cannot be written; see the log for {call.id}")
+        if call.outputs is not None and is_larger(call.outputs, _MANY_ELEMENTS):
+            writing = self.protocol.surroundings.reader.submit(
+                undisturbed, _written, question, call
             )
-            return
-        if self.preferences is None:
+            waiting = asyncio.wrap_future(writing, loop=self.protocol.loop)
+            waiting.add_done_callback(self._send_written)
+        else:
+            self._send(_written(question, call))
+
+    def _send_written(self, writing: "asyncio.Future[Answer | ModelyardError]") -> None:
+        """Send what was written in the reader's thread, unless the caller has gone."""
+        if not writing.cancelled() and not self.disconnected and not self.response_complete:
+            self._send(writing.result())
+
+    def _send(self, answer: Answer | ModelyardError) -> None:
+        if isinstance(answer, ModelyardError):
+            self.refuse(answer)
+        elif self.preferences is None:
             self.protocol.write_answer(self, answer)
         else:
             self._write_as_preferred(self.preferences, answer)
@@ -185,6 +198,14 @@ class InferenceCycle(RequestResponseCycle):
         self.content = b""
         if not self.disconnected and not self.response_complete:
             self.protocol.write_error(self, error)
+
+
+def _written(question: Question, call: Call) -> Answer | ModelyardError:
+    try:
+        return question.write(call)
+    except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
+        _log.exception("the answer of call %s could not be written", call.id)
+        return Internal("unwritable", f"the answer cannot be written; see the log for {call.id}")
 
 
 class HealthCycle(InferenceCycle):

@@ -262,6 +262,7 @@ class OipCodec:
 
 
 _FEW: Final = 64
+_MANY: Final = 64 * 1024
 
 
 class _Chosen:
@@ -320,6 +321,10 @@ def _json_data(array: Array, is_text: bool) -> bytes:
     flat = array.reshape(-1)
     # Floats are written by orjson from the array, in the fewest digits that keep their own type;
     # for a few of anything else a list is quicker.
+    if flat.size > _MANY:
+        # orjson holds the interpreter: in pieces, the loop gets its turn in between.
+        pieces = np.split(flat, range(_MANY, flat.size, _MANY))
+        return b"[%b]" % b",".join([_json_data(piece, is_text)[1:-1] for piece in pieces])
     if flat.dtype.kind == "f" or (flat.size > _FEW and not is_text):
         return orjson.dumps(np.ascontiguousarray(flat), option=orjson.OPT_SERIALIZE_NUMPY)
     return orjson.dumps(flat.tolist())

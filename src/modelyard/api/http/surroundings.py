@@ -1,8 +1,10 @@
 """What all connections of one server share."""
 
+import gc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -12,6 +14,8 @@ from modelyard.api.http.preferences import Preferences
 from modelyard.api.http.wire import JSON
 from modelyard.core.ports import Exchange, Headers
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _MOST_HEADS: Final = 1024
 _LONGEST_HEAD: Final = 4096
 
@@ -65,6 +69,19 @@ class Surroundings:
         if default_headers is not self._date_of:
             self.head(default_headers)
         return self._ok_json
+
+
+def undisturbed(work: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
+    """Do work that makes millions of small objects; for the reader's thread, which is one.
+
+    They would set off collections of all garbage there may be, again and again, for which every
+    thread stands still: 1.5 seconds at a time for 800,000 rows of CSV.
+    """
+    gc.disable()
+    try:
+        return work(*given, **named)
+    finally:
+        gc.enable()
 
 
 def header_lines(headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -17,8 +17,8 @@ from modelyard.api.addresses import bind_http
 from modelyard.api.http.oip import OipCodec
 from modelyard.api.http.protocol import InferenceProtocol
 from modelyard.api.http.surroundings import Surroundings
-from modelyard.api.http.wire import Headers, Question
-from modelyard.core.call import Outcome
+from modelyard.api.http.wire import Answer, Headers, Question
+from modelyard.core.call import Call, Outcome
 from modelyard.core.datatypes import Datatype
 from modelyard.core.ports import Arrays
 from modelyard.core.signature import Signature, TensorSpec
@@ -358,6 +358,59 @@ def test_a_large_body_is_read_beside_the_loop(*, swapped: bool) -> None:
         assert (status, json.loads(body)["model_version"]) == (200, "2" if swapped else "1")
         wire.close()
         other.close()
+
+
+class SlowWriter:
+    """A codec that takes its time over an answer."""
+
+    def __init__(self, codec: OipCodec) -> None:
+        self.codec = codec
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def read(self, headers: Headers, body: bytes) -> Question:
+        question = self.codec.read(headers, body)
+
+        def write(call: Call) -> Answer:
+            self.entered.set()
+            assert self.go.wait(20)
+            return question.write(call)
+
+        return Question(question.inputs, question.rows, write)
+
+
+def rows_of(count: int) -> bytes:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [count, 3], "data": [1, 2, 3] * count}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_large_answer_is_written_beside_the_loop(*, leaves: bool) -> None:
+    """While one is written others are answered, and its own caller may leave meanwhile."""
+    runtime = FunctionRuntime(VECTOR, lambda inputs: {"y": inputs["x"] * 2})
+    with serving({"vector": runtime}) as server:
+        served = server.exchange.find("vector")
+        writer = served.cache["oip"] = SlowWriter(OipCodec(served))
+        wire, other = Wire(server.url), Wire(server.url)
+        wire.send(post(INFER, body=rows_of(50_000)))
+        assert writer.entered.wait(10)
+        other.send(b"GET /v2/health/live HTTP/1.1\r\nHost: t\r\n\r\n")
+        assert other.response()[0] == 200
+        if leaves:
+            wire.close()
+        writer.go.set()
+        if not leaves:
+            status, _, body = wire.response()
+            assert (status, y_of(body)) == (200, [2, 4, 6] * 50_000)
+        other.send(post(INFER, body=rows_of(50_000)))
+        assert y_of(other.response()[2]) == [2, 4, 6] * 50_000
+        assert gc.isenabled()
+        wire.close()
+        other.close()
+
+
+def y_of(body: bytes) -> list[float]:
+    data: list[float] = json.loads(body)["outputs"][0]["data"]
+    return data
 
 
 def test_a_caller_who_leaves_while_its_body_is_read_makes_no_call() -> None:
