@@ -75,8 +75,8 @@ class InferenceProtocol(HttpToolsProtocol):
         """Feed the parser; what is no request, or has a head that never ends, is refused."""
         if self._is_refused:
             return
-        self.idle_since = self.loop.time()
         if not self._is_between_requests():
+            self.idle_since = self.loop.time()
             self._feed(data)
             return
         end = data.find(_HEAD_END) + len(_HEAD_END)
@@ -85,6 +85,7 @@ class InferenceProtocol(HttpToolsProtocol):
         if known is not None and len(data) - end == known.length:
             self._run_known(known, data[end:])
             return
+        self.idle_since = self.loop.time()
         self._begun = None
         self._feed(data)
         if head == self._last_head:
@@ -107,7 +108,6 @@ class InferenceProtocol(HttpToolsProtocol):
         cycle.content = body
         cycle.more_body = False
         self.cycle = self._running = cycle
-        self._begun_at = self.idle_since
         cycle.run()
 
     def _learn(self, head: bytes, rest: int) -> None:
