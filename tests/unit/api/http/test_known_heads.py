@@ -181,20 +181,39 @@ def test_what_is_learned_is_bounded() -> None:
     asyncio.run(go())
 
 
-async def listen(around: Surroundings) -> tuple[asyncio.Server, "asyncio.Queue[InferenceProtocol]"]:
-    made: asyncio.Queue[InferenceProtocol] = asyncio.Queue()
+class Told(InferenceProtocol):
+    """Says when it has begun, and when its connection has ended."""
 
-    class Told(InferenceProtocol):
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            made.put_nowait(self)
+    def __init__(self, around: Surroundings) -> None:
+        config = uvicorn.Config(application, log_config=None, lifespan="off", ws="none")
+        config.load()
+        super().__init__(config, ServerState(), {}, surroundings=around)
+        self.has_begun, self.has_ended = asyncio.Event(), asyncio.Event()
 
-    config = uvicorn.Config(application, log_config=None, lifespan="off", ws="none")
-    config.load()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Told(config, ServerState(), {}, surroundings=around), "127.0.0.1", 0
-    )
-    return server, made
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.has_begun.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.has_ended.set()
+
+
+async def connected(
+    protocol: Told,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A caller of this protocol."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, theirs)
+    return await asyncio.open_connection(sock=ours)
+
+
+async def end(writer: asyncio.StreamWriter, *protocols: Told) -> None:
+    writer.close()
+    await writer.wait_closed()
+    async with asyncio.timeout(10):
+        for protocol in protocols:
+            await protocol.has_ended.wait()
 
 
 async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
@@ -203,25 +222,14 @@ async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head, await reader.readexactly(length)
 
 
-async def end(writer: asyncio.StreamWriter, server: asyncio.Server) -> None:
-    writer.close()
-    await writer.wait_closed()
-    server.close()
-    await server.wait_closed()
-    # The other side hears of it in the next turns.
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
 def test_a_connection_changes_hands_between_two_requests() -> None:
     """A released connection is served on by another protocol; what was unread is answered there."""
 
     async def go() -> None:
         loop = asyncio.get_running_loop()
-        around, elsewhere = surroundings(), surroundings()
-        server, made = await listen(around)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        first = await made.get()
+        around = surroundings()
+        first, second = Told(around), Told(surroundings())
+        reader, writer = await connected(first)
         taken: asyncio.Future[socket.socket] = loop.create_future()
         writer.write(ONE)
         while first.cycle is None:
@@ -231,16 +239,12 @@ def test_a_connection_changes_hands_between_two_requests() -> None:
         assert b"6.0" in (await asyncio.wait_for(answer(reader), 10))[1]
         handed = await asyncio.wait_for(taken, 10)
         writer.write(TWO)
-        config = uvicorn.Config(application, log_config=None, lifespan="off", ws="none")
-        config.load()
-        await loop.connect_accepted_socket(
-            lambda: InferenceProtocol(config, ServerState(), {}, surroundings=elsewhere), handed
-        )
+        await loop.connect_accepted_socket(lambda: second, handed)
         head, data = await asyncio.wait_for(answer(reader), 10)
         assert b"12.0" in data
         assert b"connection: close" not in head
         assert not around.heads
-        await end(writer, server)
+        await end(writer, first, second)
 
     asyncio.run(go())
 
@@ -249,16 +253,16 @@ def test_a_stopping_server_answers_what_is_on_its_way() -> None:
     """After `finish_soon` a request that comes is answered, and told that it was the last."""
 
     async def go() -> None:
-        server, made = await listen(surroundings())
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        protocol = await made.get()
+        protocol = Told(surroundings())
+        reader, writer = await connected(protocol)
+        await protocol.has_begun.wait()
         protocol.finish_soon()
         writer.write(ONE)
         head, data = await asyncio.wait_for(answer(reader), 10)
         assert b"connection: close" in head
         assert b"6.0" in data
         assert await reader.read() == b""
-        await end(writer, server)
+        await end(writer, protocol)
 
     asyncio.run(go())
 
@@ -267,10 +271,11 @@ def test_a_silent_connection_is_closed_when_the_server_stops() -> None:
     """One that asks for nothing more is closed a moment after `finish_soon`."""
 
     async def go() -> None:
-        server, made = await listen(surroundings())
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        (await made.get()).finish_soon()
+        protocol = Told(surroundings())
+        reader, writer = await connected(protocol)
+        await protocol.has_begun.wait()
+        protocol.finish_soon()
         assert await asyncio.wait_for(reader.read(), 10) == b""
-        await end(writer, server)
+        await end(writer, protocol)
 
     asyncio.run(go())
