@@ -47,8 +47,18 @@ class InferenceCycle(RequestResponseCycle):
 
     To uvicorn's protocol it is a request in progress like any other, so that pipelining, shutdown
     and lost connections are the base class's business for both kinds. Its state is its own: the
-    base's constructor, made for ASGI, is not called.
+    base's constructor, made for ASGI, is not called. What most requests never change stands here
+    once, and not in each of them.
     """
+
+    content: bytes | bytearray = b""
+    more_body = True
+    expects_100_continue = False
+    disconnected = False
+    response_complete = False
+    call: Call | None = None
+    question: Question | None = None
+    message_event = _NO_EVENT
 
     def __init__(
         self,
@@ -64,14 +74,6 @@ class InferenceCycle(RequestResponseCycle):
         self.headers = headers
         self.preferences = preferences
         self.keep_alive = keep_alive
-        self.content: bytes | bytearray = b""
-        self.more_body = True
-        self.expects_100_continue = False
-        self.disconnected = False
-        self.response_complete = False
-        self.call: Call | None = None
-        self.question: Question | None = None
-        self.message_event = _NO_EVENT
 
     def run(self) -> None:
         """Decode the whole request and bring it to the exchange."""
@@ -86,13 +88,14 @@ class InferenceCycle(RequestResponseCycle):
                 model = protocol.surroundings.contracts.choose(exchange, self.headers)
             served = exchange.find(model, self.door.version, self.headers)
             codec = self.door.bind(served)
-            if len(self.content) >= _LARGE_BODY or b"content-encoding" in self.headers:
+            body = self.content
+            if b"content-encoding" not in self.headers and len(body) < _LARGE_BODY:
+                self._submit(served, codec.read(self.headers, bytes(body)))
+            else:
                 reading = protocol.surroundings.reader.submit(undisturbed, self._read, codec)
                 asyncio.wrap_future(reading, loop=protocol.loop).add_done_callback(
                     lambda done: self._take(served, done)
                 )
-                return
-            self._submit(served, self._read(codec))
         except ModelyardError as error:
             self.refuse(error)
         except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
