@@ -91,12 +91,21 @@ class _Place:
 class LocalPlaces:
     """Owns the model processes of a node. Safe to use from many threads.
 
-    A process ends when the last who found it has left it. Environments of packages that bundles ask
+    A process ends when the last who found it has left it; one that hangs for `hang_s` is started
+    anew. Environments of packages that bundles ask
     for are kept in the folder `environments`.
     """
 
-    def __init__(self, command: Command, environments: Path, *, process_us: float) -> None:
+    def __init__(
+        self,
+        command: Command,
+        environments: Path,
+        *,
+        process_us: float,
+        hang_s: float = 30.0,
+    ) -> None:
         self._command = command
+        self._hang_s = hang_s
         self._environments = Environments(environments)
         self._process_us = process_us
         self._lock = threading.Lock()
@@ -184,7 +193,16 @@ class LocalPlaces:
                 return sys.executable
             return self._environments.python(question.packages)
 
-        return _Place(ModelProcess(question.name, question.job, self._command, find_python, path))
+        return _Place(
+            ModelProcess(
+                question.name,
+                question.job,
+                self._command,
+                find_python,
+                path,
+                hang_s=self._hang_s,
+            )
+        )
 
     def _drop(self, key: str, place: _Place) -> None:
         with self._lock:

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
@@ -37,19 +38,26 @@ def command(python: str, listener: int, control: int) -> Sequence[str]:
 
 def local_places(config: Config) -> LocalPlaces:
     """The owner of a node's model processes. Starts none yet."""
-    return LocalPlaces(command, config.home / "environments", process_us=config.process_us)
+    return LocalPlaces(
+        command,
+        config.home / "environments",
+        process_us=config.process_us,
+        hang_s=config.hang_s,
+    )
 
 
 def main(listener: socket.socket, control: socket.socket) -> int:
     """Load what the owner says, and serve it; the exit status."""
     from modelyard.serving.loading import Job, load
 
-    # A Ctrl-C at the terminal reaches every process; the owner says when this one ends.
+    # A Ctrl-C at the terminal, or its end, reaches every process: the owner decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     job = read_frame(control)
     if job is None:
         return 1
-    _end_with_owner(control)
+    loop: Future[asyncio.AbstractEventLoop] = Future()
+    _heed_owner(control, loop)
     try:
         loaded = load(Job.decode(job))
     except BaseException as error:  # noqa: BLE001 - loading runs other people's code
@@ -57,7 +65,7 @@ def main(listener: socket.socket, control: socket.socket) -> int:
         return 1
     release_memory()
     write_frame(control, encode_told(Told(packages=_versions(loaded.job))))
-    _run(loaded, listener)
+    _run(loaded, listener, loop)
     return 0
 
 
@@ -66,28 +74,36 @@ def _versions(job: "Job") -> dict[str, str]:
     return {name: version(name) for name in names}
 
 
-def _end_with_owner(control: socket.socket) -> None:
+def _heed_owner(control: socket.socket, loop: "Future[asyncio.AbstractEventLoop]") -> None:
+    """Let the loop answer when the owner asks, and end with the owner."""
+
     def watch() -> None:
-        read_frame(control)
+        while read_frame(control) is not None:
+            loop.result().call_soon_threadsafe(write_frame, control, b"")
         # Nobody is left to answer, and a model that hangs would not let us leave in good order.
         os._exit(0)
 
     threading.Thread(target=watch, name="owner", daemon=True).start()
 
 
-def _run(loaded: "Loaded", listener: socket.socket) -> None:
+def _run(
+    loaded: "Loaded", listener: socket.socket, loop: "Future[asyncio.AbstractEventLoop]"
+) -> None:
     with contextlib.suppress(ImportError):
         import uvloop
 
-        uvloop.run(_serve(loaded, listener))
+        uvloop.run(_serve(loaded, listener, loop))
         return
-    asyncio.run(_serve(loaded, listener))
+    asyncio.run(_serve(loaded, listener, loop))
 
 
-async def _serve(loaded: "Loaded", listener: socket.socket) -> None:
+async def _serve(
+    loaded: "Loaded", listener: socket.socket, loop: "Future[asyncio.AbstractEventLoop]"
+) -> None:
     from modelyard.serving.process.front import Front
     from modelyard.serving.process.notes import Notes
 
+    loop.set_result(asyncio.get_running_loop())
     notes = Notes()
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)

@@ -414,6 +414,49 @@ def test_the_first_who_measures_decides_for_all(tmp_path: Path) -> None:
     places.close()
 
 
+def test_a_process_that_hangs_is_started_again(tmp_path: Path) -> None:
+    """Its callers get 503 when it is killed, and the next process answers."""
+
+    async def test() -> None:
+        places = LocalPlaces(command, tmp_path / "environments", process_us=1000, hang_s=1.0)
+        rig = Rig(tmp_path, places)
+        try:
+            endpoint = await rig.endpoint(rig.job(double()))
+            # Longer than it may hang: one that answers when it is asked is left alone.
+            await asyncio.sleep(1.5)
+            pid = rig.pid()
+            os.kill(pid, signal.SIGSTOP)
+            call = await ask(endpoint, row(1))
+            assert call.error is not None
+            assert call.error.code == "model_process_died"
+            await until(lambda: endpoint.trouble is None)
+            assert (await ask(endpoint, row(1))).outcome is Outcome.OK
+            assert rig.pid() != pid
+            await rig.close()
+        finally:
+            await asyncio.to_thread(places.close)
+
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await test()
+
+    asyncio.run(bounded())
+
+
+def test_a_process_outlives_its_terminal(runs: Runs) -> None:
+    """SIGHUP goes to all of a terminal's processes; whose end it means, the owner decides."""
+
+    async def test(rig: Rig) -> None:
+        endpoint = await rig.endpoint(rig.job(double()))
+        pid = rig.pid()
+        os.kill(pid, signal.SIGHUP)
+        for number in range(20):
+            assert (await ask(endpoint, row(number))).outcome is Outcome.OK
+        assert rig.pid() == pid
+
+    runs(test)
+
+
 @pytest.mark.parametrize("told", [2**70, "\ud800"])
 def test_a_call_that_cannot_be_sent_fails_alone(
     runs: Runs, told: object, caplog: pytest.LogCaptureFixture

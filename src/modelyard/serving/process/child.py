@@ -5,6 +5,7 @@ the process is being started again, they wait in the socket's queue.
 """
 
 import logging
+import select
 import signal
 import socket
 import struct
@@ -30,6 +31,8 @@ _SOUND_S: Final = 30.0
 _HEAD: Final = struct.Struct("<I")
 
 _CHUNK: Final = 1024 * 1024
+_PINGS: Final = 3
+"""How often within the time that it may hang a process is asked whether it does."""
 
 Command = Callable[[str, int, int], Sequence[str]]
 """The command line of a process: of an interpreter, and the descriptors of its listening and
@@ -51,10 +54,20 @@ decode_told: Final = msgspec.msgpack.Decoder(Told).decode
 
 
 class ModelProcess:
-    """A process that serves one version, on a Unix socket at `path`, until it is stopped."""
+    """A process that serves one version, on a Unix socket at `path`, until it is stopped.
+
+    Loaded, it is killed when its loop has not answered for `hang_s`: as if it had died.
+    """
 
     def __init__(
-        self, name: str, job: bytes, command: Command, find_python: Callable[[], str], path: Path
+        self,
+        name: str,
+        job: bytes,
+        command: Command,
+        find_python: Callable[[], str],
+        path: Path,
+        *,
+        hang_s: float,
     ) -> None:
         self.name = name
         self.path = path
@@ -64,6 +77,7 @@ class ModelProcess:
         self._job = job
         self._command = command
         self._find_python = find_python
+        self._hang_s = hang_s
         self._error: ModelyardError | None = None
         self._settled = threading.Event()
         self._stopping = threading.Event()
@@ -127,6 +141,7 @@ class ModelProcess:
             if told is not None:
                 self.packages = told.packages
                 self._settle(None if told.fault is None else to_error(told.fault))
+                self._outlive(process, ours)
             how = _in_words(process.wait())
             self.pid = None
         self._settle(
@@ -158,6 +173,24 @@ class ModelProcess:
         except OSError:
             return None
         return None if answer is None else decode_told(answer)
+
+    def _outlive(self, process: "subprocess.Popen[bytes]", control: socket.socket) -> None:
+        """Return when it has ended, or hangs: then it is killed."""
+        control.settimeout(self._hang_s)
+        try:
+            # Nothing comes unasked but the end.
+            while not select.select([control], [], [], self._hang_s / _PINGS)[0]:
+                write_frame(control, b"")
+                if read_frame(control) is None:
+                    return
+        except TimeoutError:
+            _log.error(
+                "the process of %s has not answered for %g s; killed", self.name, self._hang_s
+            )
+            process.kill()
+        except OSError:
+            # It went while it was asked.
+            return
 
     def _settle(self, error: ModelyardError | None) -> None:
         """The first load decides whether the process is of any use; later ones are tried again."""
