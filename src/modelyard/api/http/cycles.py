@@ -165,7 +165,11 @@ class InferenceCycle(RequestResponseCycle):
             waiting = asyncio.wrap_future(writing, loop=self.protocol.loop)
             waiting.add_done_callback(self._send_written)
         else:
-            self._send(_written(question, call))
+            answer = _written(question, call)
+            if self.preferences is None and type(answer) is Answer:
+                self.protocol.write_answer(self, answer)
+            else:
+                self._send(answer)
 
     def _send_written(self, writing: "asyncio.Future[Answer | ModelyardError]") -> None:
         """Send what was written in the reader's thread, unless the caller has gone."""

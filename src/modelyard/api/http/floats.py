@@ -10,7 +10,7 @@ import orjson
 
 from modelyard.core.datatypes import PACK_CODES
 from modelyard.core.ports import Arrays
-from modelyard.core.signature import FREE, Signature, is_surely_finite
+from modelyard.core.signature import FREE, Signature
 from modelyard.core.tensors import check_shape, from_floats
 
 
@@ -43,7 +43,6 @@ class FloatReader:
         self._name = spec.name
         self._datatype = spec.datatype
         self._dtype = spec.datatype.dtype
-        self._is_picky = spec.is_picky
         self._row: list[int] | None = None
         if signature.batched and spec.shape and FREE not in spec.shape[1:]:
             self._row = [1, *spec.shape[1:]]
@@ -76,8 +75,8 @@ class FloatReader:
             except OverflowError:
                 pass
             else:
-                if not self._is_picky or is_surely_finite(array):
-                    return {name: array}, 1
+                # JSON has no NaN and no infinity, and what is too large has just been refused.
+                return {name: array}, 1
         elif len(body) >= _LONG:
             return None
         shape = check_shape(tensor.shape, name)

@@ -271,7 +271,8 @@ class InferenceProtocol(HttpToolsProtocol):
         """Write a good answer in one piece."""
         body = answer.body
         if cycle.keep_alive and answer.content_type is JSON and not answer.extra_headers:
-            head = self.surroundings.json_head(self.server_state.default_headers)
+            around, headers = self.surroundings, self.server_state.default_headers
+            head = around.ok_json if headers is around.date_of else around.json_head(headers)
             self.transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
             self._complete(cycle)
             return

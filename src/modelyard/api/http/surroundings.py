@@ -45,8 +45,8 @@ class Surroundings:
         self.reader = ThreadPoolExecutor(1, "modelyard reader")
         # Callers send the same head again and again: byte for byte the same, it means the same.
         self.heads: dict[bytes, KnownHead] = {}
-        self._date_of: object = None
-        self._ok = self._ok_json = b""
+        self.date_of: object = None
+        self._ok = self.ok_json = b""
 
     def learn(self, head: bytes, known: KnownHead) -> None:
         """Keep what a head means; bounded, and begun anew when full."""
@@ -58,17 +58,16 @@ class Surroundings:
 
     def head(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
         """Status line and usual headers of a good answer, remade when the date has moved on."""
-        if default_headers is not self._date_of:
-            self._date_of = default_headers
+        if default_headers is not self.date_of:
+            self.date_of = default_headers
             self._ok = STATUS_LINE[200] + header_lines(default_headers)
-            self._ok_json = self._ok + b"content-type: %b\r\ncontent-length: " % JSON
+            self.ok_json = self._ok + b"content-type: %b\r\ncontent-length: " % JSON
         return self._ok
 
     def json_head(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
         """The head of a good JSON answer without further headers, up to its length."""
-        if default_headers is not self._date_of:
-            self.head(default_headers)
-        return self._ok_json
+        self.head(default_headers)
+        return self.ok_json
 
 
 def undisturbed(work: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
