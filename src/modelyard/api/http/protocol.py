@@ -252,7 +252,11 @@ class InferenceProtocol(HttpToolsProtocol):
             each.disconnected = True
             if not isinstance(each, InferenceCycle):
                 each.message_event.set()
-            elif each.call is not None:
+                continue
+            # The connection and its requests hold each other until the next collection of garbage,
+            # which a server that nobody calls does not reach: a body must not wait for it.
+            each.content = b""
+            if each.call is not None:
                 each.call.cancel()
 
     def pause_writing(self) -> None:

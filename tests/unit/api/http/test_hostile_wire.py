@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from modelyard.api.addresses import bind_http
+from modelyard.api.http.cycles import InferenceCycle
 from modelyard.api.http.oip import OipCodec
 from modelyard.api.http.protocol import InferenceProtocol
 from modelyard.api.http.surroundings import Surroundings
@@ -433,6 +434,28 @@ def test_a_caller_who_leaves_while_its_body_is_read_makes_no_call() -> None:
         assert server.gate.admitted == 1
         wire.close()
         again.close()
+
+
+def test_a_body_whose_caller_has_gone_is_let_go() -> None:
+    """At once, and not when garbage is next collected."""
+    runtime = FunctionRuntime(VECTOR, lambda inputs: {"y": inputs["x"] * 2})
+    with serving({"vector": runtime}) as server:
+        wire = Wire(server.url)
+        wire.send(post(INFER, body=BODY + b" " * 300_000)[:-1])
+        gc.disable()
+        try:
+            while not any(len(each.content) > 200_000 for each in requests()):
+                server.on_loop(lambda: None)
+            wire.close()
+            while connections(server):
+                server.on_loop(lambda: None)
+            assert not any(each.content for each in requests())
+        finally:
+            gc.enable()
+
+
+def requests() -> list[InferenceCycle]:
+    return [each for each in gc.get_objects() if isinstance(each, InferenceCycle)]
 
 
 def connections(server: Serving) -> list[InferenceProtocol]:
