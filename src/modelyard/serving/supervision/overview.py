@@ -112,11 +112,14 @@ class Ledger:
     def totals(self) -> dict[Version, Report]:
         """What was counted of every version that a worker serves."""
         counted: dict[Version, list[Report]] = {}
+        coming: set[Version] = set()
         for report in self._latest.values():
             for state in report.endpoints:
                 counted.setdefault((state.model, state.version), []).append(state.report)
+            # One that is still being loaded, by a worker that follows another, has not gone.
+            coming.update((each.model, each.version) for each in report.problems)
         if counted:
-            for version in self._departed.keys() - counted.keys():
+            for version in self._departed.keys() - counted.keys() - coming:
                 del self._departed[version]
         return {
             version: merge((*reports, self._departed.get(version, Report())))

@@ -61,6 +61,18 @@ def test_counts_outlive_all_workers() -> None:
     assert ledger.totals()["churn", 1].ok[0] == 4
 
 
+def test_counts_outlive_a_worker_whose_successor_still_loads() -> None:
+    """A version that is not served again yet, while another is, keeps what was counted."""
+    ledger = Ledger(0.0)
+    ledger.note(1, WorkerReport(endpoints=[state(3), state(4, version=2)]))
+    ledger.bury(1)
+    loading = [Problem("churn", 2, "it is being loaded")]
+    ledger.note(2, WorkerReport(endpoints=[state(1)], problems=loading))
+    assert list(ledger.totals()) == [("churn", 1)]
+    ledger.note(2, WorkerReport(endpoints=[state(1), state(1, version=2)]))
+    assert ledger.totals()["churn", 2].ok[0] == 5
+
+
 def test_rates_are_of_the_last_two_samples() -> None:
     """What was counted before them does not show; a version that begins anew does."""
     ledger = Ledger(0.0)
