@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -24,22 +25,26 @@ class Desk:
     def __init__(self, home: Path, handlers: Mapping[str, Handler]) -> None:
         self._handlers = handlers
         self._folder = home / _RUN
-        self._note = self._folder / f"{os.getpid()}.path"
+        # Process ids alone would not do: of two containers on one home each is process 1.
+        self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._note = self._folder / f"{self._name}.path"
         self._private: str | None = None
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
         """Be there for questions."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._folder / f"{os.getpid()}.sock"
+        path = self._folder / f"{self._name}.sock"
         if len(os.fsencode(path)) > _LONGEST_PATH:
             self._private = tempfile.mkdtemp(prefix="modelyard-")
             path = Path(self._private) / "status.sock"
-        path.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: Channel(self._handlers), path)
         path.chmod(0o600)
-        self._note.write_text(str(path), "utf-8")
+        # Whole at once: who read half of it would take this server for dead, and clear it away.
+        unfinished = self._note.with_suffix(".new")
+        unfinished.write_text(str(path), "utf-8")
+        unfinished.rename(self._note)
 
     def close(self) -> None:
         """Answer no more, and leave nothing behind."""
@@ -64,7 +69,11 @@ async def ask_servers(
     """What every running server of a home answers; those that died are cleaned away."""
     answers = []
     for note in sorted((home / _RUN).glob("*.path")):
-        path = Path(note.read_text("utf-8"))
+        try:
+            path = Path(note.read_text("utf-8"))
+        except FileNotFoundError:
+            # It has just stopped.
+            continue
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.connect(os.fspath(path))

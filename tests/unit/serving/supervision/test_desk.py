@@ -44,3 +44,19 @@ def test_what_a_dead_server_left_is_cleared_away(tmp_path: Path) -> None:
         assert list(folder.iterdir()) == []
 
     asyncio.run(run())
+
+
+def test_servers_of_one_process_id_do_not_displace_each_other(tmp_path: Path) -> None:
+    """As two containers have it that share a home: both answer, and each takes away its own."""
+
+    async def run() -> None:
+        desks = [Desk(tmp_path, {"overview": answer}) for _ in range(2)]
+        for desk in desks:
+            await desk.open()
+        assert await ask_servers(tmp_path, "overview", 10.0) == ["busy", "busy"]
+        desks[0].close()
+        assert await ask_servers(tmp_path, "overview", 10.0) == ["busy"]
+        desks[1].close()
+        assert list((tmp_path / "run").iterdir()) == []
+
+    asyncio.run(run())
