@@ -18,7 +18,7 @@ from modelyard.serving.cost import BatchCost
 from modelyard.serving.endpoint import Identity
 from modelyard.serving.scheduler import Limits, Scheduler
 from modelyard.serving.statistics import Statistics
-from modelyard.serving.warmup import warm_up
+from modelyard.serving.warmup import probe_us, warm_up
 
 _HEAVY_US: Final = 2000.0
 """From here on a row is worth the wake-up of other threads."""
@@ -113,16 +113,15 @@ _DECODER: Final = msgspec.msgpack.Decoder(Job)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A runtime that has answered its samples as recorded, and what its batches cost."""
+    """A runtime that has answered its samples as recorded, and what its batches cost.
+
+    `row_us` is what a batch of one row costs, in microseconds; None where nothing was measured.
+    """
 
     job: Job
     runtime: Runtime
     cost: BatchCost
-
-    @property
-    def row_us(self) -> float | None:
-        """What a batch of one row costs, in microseconds; None where nothing could be measured."""
-        return self.cost.estimate_us(1) if self.cost.is_known else None
+    row_us: float | None
 
     def scheduler(self, statistics: Statistics) -> Scheduler:
         """What runs its calls in this process."""
@@ -156,7 +155,9 @@ def _open(job: Job, threads: int) -> Loaded:
     samples = read_samples(bundle)
     runtime = open_runtime(bundle, threads=threads)
     try:
-        return Loaded(job, runtime, warm_up(runtime, samples))
+        cost = warm_up(runtime, samples)
+        row_us = cost.estimate_us(1) if cost.is_known else probe_us(runtime)
+        return Loaded(job, runtime, cost, row_us)
     except BaseException:
         runtime.close()
         raise
