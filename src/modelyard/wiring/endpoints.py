@@ -131,6 +131,7 @@ class _Opener:
             2 * limits.queue_rows,
             statistics,
             lambda: self._places.leave(placement.lease),
+            most_bytes=2 * limits.queue_bytes,
         )
         backend.open(_WELCOME_S)
         return backend

@@ -414,6 +414,34 @@ def test_the_first_who_measures_decides_for_all(tmp_path: Path) -> None:
     places.close()
 
 
+def test_what_waits_for_a_process_has_a_bound_in_bytes(runs: Runs) -> None:
+    """Large calls to a process that does not take them are refused, before memory runs out."""
+
+    async def test(rig: Rig) -> None:
+        job = rig.job(double(columns=1000))
+        there = await rig.find(job)
+        backend = RemoteBackend(
+            asyncio.get_running_loop(),
+            job.name,
+            there.path,
+            job.identity().signature,
+            1000,
+            statistics := Statistics(),
+            lambda: rig.places.leave(there.lease),
+            most_bytes=10_000,
+        )
+        await asyncio.to_thread(backend.open, 30)
+        endpoint = Endpoint(job.identity(), backend, rig.gate, statistics)
+        rig.endpoints.append(endpoint)
+        inputs = {"x": np.ones((1, 1000), np.float32)}
+        for _ in range(2):
+            calls = await asyncio.gather(*(ask(endpoint, inputs) for _ in range(4)))
+            codes = [None if call.error is None else call.error.code for call in calls]
+            assert codes == [None, None, "queue_full", "queue_full"]
+
+    runs(test)
+
+
 def test_a_process_that_hangs_is_started_again(tmp_path: Path) -> None:
     """Its callers get 503 when it is killed, and the next process answers."""
 

@@ -24,12 +24,14 @@ from modelyard.serving.process.messages import (
     encode,
 )
 from modelyard.serving.process.ring import BrokenRing
+from modelyard.serving.queue import size_bytes
 from modelyard.serving.report import Load
 from modelyard.serving.statistics import Statistics
 
 _log = logging.getLogger(__name__)
 
 _RETRY_AFTER_S: Final = 1.0
+_MOST_BYTES: Final = 512 * 1024 * 1024
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 2.0
 _HOLD_S: Final = 5.0
@@ -53,12 +55,15 @@ class RemoteBackend:
         most_rows: int,
         statistics: Statistics,
         leave: Callable[[], None],
+        *,
+        most_bytes: int = _MOST_BYTES,
     ) -> None:
         self._loop = loop
         self._name = name
         self._path = path
         self._signature = signature
         self._most_rows = most_rows
+        self._most_bytes = most_bytes
         self._statistics = statistics
         self._leave = leave
         self._link: Link | None = None
@@ -70,7 +75,7 @@ class RemoteBackend:
         self._timer: asyncio.TimerHandle | None = None
         self._load = Load(place="process")
         self._calls: dict[int, Call] = {}
-        self._rows = 0
+        self._rows = self._bytes = 0
         self._accepted: list[Call] = []
         self._forgotten: list[int] = []
         self._turn_is_due = False
@@ -106,7 +111,11 @@ class RemoteBackend:
         """
         if not self._is_welcome and self._loop.time() >= self._held_until_s:
             raise _died(self.trouble or "")
-        if self._rows + _weight(call) > self._most_rows and self._rows:
+        is_full = (
+            self._rows + _weight(call) > self._most_rows
+            or self._bytes + size_bytes(call) > self._most_bytes
+        )
+        if is_full and self._rows:
             raise Exhausted(
                 "queue_full",
                 f"{self._rows} rows wait for '{self._name}' already; try again in a moment",
@@ -117,6 +126,7 @@ class RemoteBackend:
         """Send the call with all others of this turn of the loop."""
         self._calls[call.number] = call
         self._rows += _weight(call)
+        self._bytes += size_bytes(call)
         self._accepted.append(call)
         self._plan_turn()
 
@@ -124,9 +134,13 @@ class RemoteBackend:
         """Tell the process that nobody waits for this call, so that it leaves the queue there."""
         if self._calls.pop(call.number, None) is None:
             return
-        self._rows -= _weight(call)
+        self._count_out(call)
         self._forgotten.append(call.number)
         self._plan_turn()
+
+    def _count_out(self, call: Call) -> None:
+        self._rows -= _weight(call)
+        self._bytes -= size_bytes(call)
 
     def close(self, on_closed: Callable[[], None]) -> None:
         """Leave the process: it ends when the last worker has left."""
@@ -149,7 +163,7 @@ class RemoteBackend:
         waiting, self._accepted = self._accepted, []
         for call in waiting:
             if self._calls.pop(call.number, None) is not None:
-                self._rows -= _weight(call)
+                self._count_out(call)
                 call.fail(_died(self.trouble or ""))
 
     # Out
@@ -193,7 +207,7 @@ class RemoteBackend:
             (call,) = calls
             _log.exception("call %s cannot be sent to the process of %s", call.id, self._name)
             del self._calls[call.number]
-            self._rows -= _weight(call)
+            self._count_out(call)
             call.fail(Internal("unsendable", f"the call cannot be run; see the log for {call.id}"))
 
     def _ask(self, link: Link, call: Call) -> Asked:
@@ -242,7 +256,7 @@ class RemoteBackend:
     def _end(self, link: Link, ended: Ended) -> None:
         call = self._calls.pop(ended.number, None)
         if call is not None:
-            self._rows -= _weight(call)
+            self._count_out(call)
         try:
             error = None if ended.fault is None else to_error(ended.fault)
             # Also of a call that nobody waits for: the memory is free when it has been read.
@@ -297,7 +311,7 @@ class RemoteBackend:
         held = [call for number, call in self._calls.items() if number not in unsent]
         for call in held:
             del self._calls[call.number]
-            self._rows -= _weight(call)
+            self._count_out(call)
         for call in held:
             call.fail(
                 _died(f"the process of '{self._name}' died while it held this call; try it again")
