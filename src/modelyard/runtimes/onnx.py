@@ -125,14 +125,18 @@ def _put(bundle: Bundle, path: str, root: Path) -> None:
 
 
 def open_session(model: bytes | Path, *, threads: int = 1) -> onnxruntime.InferenceSession:
-    """A quiet session without spinning threads; raises `Invalid` or `UntrustedFormat`."""
+    """A quiet session; raises `Invalid` or `UntrustedFormat`.
+
+    Threads spin for work only while a run lasts: between the many small steps of a graph, waking
+    them costs more than the steps. Past its end they would take whole cores from all others.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL_ONLY
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Spinning buys microseconds for one model and takes whole cores from all others.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads > 1 else "0")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(
             model if isinstance(model, bytes) else str(model),

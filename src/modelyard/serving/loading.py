@@ -1,7 +1,7 @@
 """How a version is loaded, wherever it runs: verify, check trust, construct, warm up."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,10 @@ from modelyard.serving.warmup import probe_us, warm_up
 
 _HEAVY_US: Final = 2000.0
 """From here on a row is worth the wake-up of other threads."""
+_MOST_THREADS: Final = 8
+"""Past so many, one row of one model keeps few of them busy."""
+_TWICE_BYTES: Final = 128 * 1024 * 1024
+"""Up to this size a heavy model's weights may be in memory twice."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,32 +120,47 @@ class Loaded:
     """A runtime that has answered its samples as recorded, and what its batches cost.
 
     `row_us` is what a batch of one row costs, in microseconds; None where nothing was measured.
+    `wide` is the same model with all cores for one run, for a call that is alone.
     """
 
     job: Job
     runtime: Runtime
     cost: BatchCost
     row_us: float | None
+    wide: Runtime | None = None
 
     def scheduler(self, statistics: Statistics) -> Scheduler:
         """What runs its calls in this process."""
-        return Scheduler(self.job.name, self.runtime, self.cost, self.job.limits, statistics)
+        return Scheduler(
+            self.job.name,
+            self.runtime,
+            self.cost,
+            self.job.limits,
+            statistics,
+            wide=self.wide,
+        )
 
 
 def load(job: Job) -> Loaded:
     """Load a version. Blocks; raises whatever verifying, trusting or constructing it raises.
 
-    A light model is opened with one thread a run: others cost it more than they bring. A heavy one
-    is opened again with all cores: a lone call takes half as long on two, and with every lane busy
-    the threads cost four percent more processor time.
+    A light model is opened with one thread a run: others cost it more than they bring. Of a heavy
+    one, a lone call wants all cores, and many calls want one each: it is opened twice, and where
+    its weights are too large for that, once with all cores for one run after the other.
     """
     loaded = load_as_light(job)
     if job.threads or job.cores == 1 or (loaded.row_us or 0.0) < _HEAVY_US:
         return loaded
-    # Closed first: the weights of a heavy model may fit into memory only once.
+    threads = min(job.cores, _MOST_THREADS)
+    if job.size_bytes <= _TWICE_BYTES:
+        return replace(loaded, wide=_open(job, threads).runtime)
+    # Closed first: the weights may fit into memory only once.
     loaded.runtime.close()
     del loaded
-    return _open(job, job.cores)
+    if job.limits.lanes == job.cores:
+        limits = replace(job.limits, lanes=max(1, job.cores // threads))
+        job = msgspec.structs.replace(job, limits=limits)
+    return _open(job, threads)
 
 
 def load_as_light(job: Job) -> Loaded:

@@ -84,9 +84,12 @@ class Scheduler:
         cost: BatchCost,
         limits: Limits,
         statistics: Statistics,
+        *,
+        wide: Runtime | None = None,
     ) -> None:
         self._name = name
         self._runtime = runtime
+        self._wide = wide
         self._cost = cost
         self._lane_cost = LaneCost()
         self._sizes = BatchSizes()
@@ -189,10 +192,11 @@ class Scheduler:
         self._queue.clear()
         if self._window_end is not None:
             self._window_end.cancel()
-        try:
-            self._runtime.close()
-        except Exception:  # noqa: BLE001 - whatever it is, the version has gone
-            _log.exception("%s could not be closed", self._name)
+        for runtime in filter(None, (self._runtime, self._wide)):
+            try:
+                runtime.close()
+            except Exception:  # noqa: BLE001 - whatever it is, the version has gone
+                _log.exception("%s could not be closed", self._name)
         on_closed, self._on_closed = self._on_closed, None
         if on_closed is not None:
             on_closed()
@@ -274,14 +278,17 @@ class Scheduler:
         if not batch.calls:
             self._idle.append(lane)
             return True
+        # A call that is alone has all cores; as soon as there are more, each batch has one.
+        is_alone = not self._busy and not self._queue.rows
+        runtime = self._wide if self._wide is not None and is_alone else self._runtime
         self._busy += 1
         self._running_rows += batch.rows
 
         def work() -> Callable[[], None]:
             clock = LaneClock()
-            results = run_batch(self._runtime, batch.calls)
+            results = run_batch(runtime, batch.calls)
             clock.stop()
-            return lambda: self._leave_lane(lane, batch, results, clock)
+            return lambda: self._leave_lane(lane, runtime, batch, results, clock)
 
         lane.start(work)
         return True
@@ -302,14 +309,21 @@ class Scheduler:
         return None
 
     def _leave_lane(
-        self, lane: ThreadLane, batch: Batch, results: list[Result], clock: LaneClock
+        self,
+        lane: ThreadLane,
+        runtime: Runtime,
+        batch: Batch,
+        results: list[Result],
+        clock: LaneClock,
     ) -> None:
         self._busy -= 1
         self._running_rows -= batch.rows
         self._idle.append(lane)
         rows, took_ns, ended_ns = batch.rows or 1, clock.took_ns, clock.ended_ns
-        self._cost.observe(rows, self._lane_cost.of(took_ns, clock.cpu_ns, clock.idle_ns))
-        self._sizes.observe(rows, took_ns / 1000)
+        if runtime is self._runtime:
+            # What it took with all cores says nothing of what a batch costs one.
+            self._cost.observe(rows, self._lane_cost.of(took_ns, clock.cpu_ns, clock.idle_ns))
+            self._sizes.observe(rows, took_ns / 1000)
         self._quickest.observe(took_ns)
         if self._objective is not None:
             # While the lanes are busy all the time one batch ends so long after the other.

@@ -20,8 +20,10 @@ from modelyard.core.ports import Arrays
 from modelyard.core.route import Options
 from modelyard.core.signature import Signature, TensorSpec
 from modelyard.gateway.open_gate import OpenGate
+from modelyard.serving.cost import BatchCost
 from modelyard.serving.endpoint import Endpoint
-from modelyard.serving.scheduler import Limits
+from modelyard.serving.scheduler import Limits, Scheduler
+from modelyard.serving.statistics import Statistics
 from modelyard.testing.serving import FunctionRuntime, endpoint_of
 
 ROWS = Signature(
@@ -615,5 +617,38 @@ def test_every_admitted_call_ends_once_and_no_batch_is_too_large(
         assert all(rows <= max(most, 13) for rows in runtime.batches)  # type: ignore[call-overload]
         if most == 1:
             assert all(rows in (0, 1, 2, 13) for rows in runtime.batches)
+
+    asyncio.run(go())
+
+
+def test_a_call_that_is_alone_has_all_cores() -> None:
+    """The wide runtime takes a lone call; calls that come together, or meanwhile, have one each."""
+
+    async def go() -> None:
+        narrow, wide = FunctionRuntime(ROWS, double), FunctionRuntime(ROWS, double)
+        cost = BatchCost()
+        cost.observe(1, 1e6)
+        limits = Limits(queue_rows=100, max_batch_rows=1, inline_us=300, lanes=2)
+        scheduler = Scheduler("m:1", narrow, cost, limits, Statistics(), wide=wide)
+        served = endpoint_of(narrow)
+
+        async def ask(count: int) -> None:
+            loop = asyncio.get_running_loop()
+            replies = [loop.create_future() for _ in range(count)]
+            for reply in replies:
+                inputs = {"x": np.zeros((1, 1), np.float32)}
+                scheduler.enqueue(Call(served, inputs, 1, reply.set_result))
+            await asyncio.gather(*replies)
+
+        await ask(1)
+        assert (len(narrow.batches), len(wide.batches)) == (0, 1)
+        await ask(4)
+        assert len(narrow.batches) + len(wide.batches) == 5
+        assert len(narrow.batches) >= 3
+        closed = asyncio.Event()
+        scheduler.close(closed.set)
+        await closed.wait()
+        assert narrow.is_closed
+        assert wide.is_closed
 
     asyncio.run(go())
