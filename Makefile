@@ -28,10 +28,10 @@ check: setup ## Format, lint, types, import layers, unit and docs tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n 2 tests/unit tests/docs
+	$(BIN)/pytest -q -n 2 --dist worksteal tests/unit tests/docs
 
 test: setup tools ## Run every test
-	$(BIN)/pytest -q -n 2 tests
+	$(BIN)/pytest -q -n 2 --dist worksteal tests
 
 # The load generator is native and comes from the system's packages; without it its tests say so.
 tools:
