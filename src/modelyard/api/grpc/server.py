@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from modelyard.api.addresses import bind_grpc
+from modelyard.api.adoption import Adoption
 from modelyard.api.grpc.connection import GrpcConnection
 from modelyard.api.grpc.methods import make_methods
 from modelyard.core.ports import Exchange, Operations
@@ -44,7 +45,7 @@ class GrpcServer:
         self._bound: socket.socket | None = None
         self._is_running = False
         self._is_stopping = False
-        self._adopting: set[asyncio.Task[None]] = set()
+        self._adoption = Adoption(self._connection, self._on_closed)
 
     async def start(self) -> int:
         """Begin; returns the bound port, 0 without one. Raises `Unavailable` where it is taken."""
@@ -60,18 +61,7 @@ class GrpcServer:
 
     def adopt(self, connection: socket.socket) -> None:
         """Serve a connection that somebody else has accepted; it is the server's from now on."""
-        task = asyncio.get_running_loop().create_task(self._adopt(connection))
-        self._adopting.add(task)
-        task.add_done_callback(self._adopting.discard)
-
-    async def _adopt(self, connection: socket.socket) -> None:
-        try:
-            connection.setblocking(False)
-            await asyncio.get_running_loop().connect_accepted_socket(self._connection, connection)
-        except OSError:
-            # The caller was gone before we had it.
-            connection.close()
-            self._on_closed()
+        self._adoption.take(connection)
 
     def _connection(self) -> GrpcConnection:
         return GrpcConnection(
@@ -107,8 +97,7 @@ class GrpcServer:
         self._accept_the_rest()
         if self._listener is not None:
             self._listener.close()
-        if self._adopting:
-            await asyncio.wait(self._adopting)
+        await self._adoption.settled()
         for connection in tuple(self._connections):
             connection.finish_soon()
         if self._connections:

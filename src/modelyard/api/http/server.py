@@ -9,6 +9,7 @@ from typing import Any, Final
 import uvicorn
 
 from modelyard.api.addresses import bind_http
+from modelyard.api.adoption import Adoption
 from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.protocol import InferenceProtocol
 from modelyard.api.http.surroundings import Surroundings
@@ -104,7 +105,7 @@ class HttpServer:
         )
         self._server = uvicorn.Server(config)
         self._listener: asyncio.Server | None = None
-        self._adopting: set[asyncio.Task[None]] = set()
+        self._adoption = Adoption(self._connection, self._on_closed)
         self._ticking: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -125,22 +126,11 @@ class HttpServer:
     @property
     def connections(self) -> int:
         """Connections that are open here."""
-        return len(self._server.server_state.connections) + len(self._adopting)
+        return len(self._server.server_state.connections) + len(self._adoption)
 
     def adopt(self, connection: socket.socket) -> None:
         """Serve a connection that somebody else has accepted; it is the server's from now on."""
-        task = asyncio.get_running_loop().create_task(self._adopt(connection))
-        self._adopting.add(task)
-        task.add_done_callback(self._adopting.discard)
-
-    async def _adopt(self, connection: socket.socket) -> None:
-        try:
-            connection.setblocking(False)
-            await asyncio.get_running_loop().connect_accepted_socket(self._connection, connection)
-        except OSError:
-            # The caller was gone before we had it.
-            connection.close()
-            self._on_closed()
+        self._adoption.take(connection)
 
     def _connection(self) -> InferenceProtocol:
         return _Connection(
@@ -183,8 +173,7 @@ class HttpServer:
         await asyncio.sleep(0)
 
     async def _adopted(self) -> None:
-        if self._adopting:
-            await asyncio.wait(self._adopting)
+        await self._adoption.settled()
 
     async def _until_closed(self, grace_s: float) -> None:
         # Applications finish after their connection has gone, or without one.
