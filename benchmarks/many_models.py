@@ -20,7 +20,7 @@ from benchmarks.machine import ROOT
 from benchmarks.measure import Running, check_answers, measure_load, running
 from benchmarks.model import Model, make_model
 from benchmarks.peer import Form, WrongAnswer
-from benchmarks.peers.modelyard import Modelyard, offers_workers
+from benchmarks.peers.modelyard import Modelyard
 from benchmarks.results import Aim, Figure, Report, Round, figure
 from benchmarks.run import Key, Occasion, Say, Settings, to_points
 
@@ -78,8 +78,8 @@ def run(settings: Settings, say: Say) -> Report:
         model = make_model("small", folder)
         for count in _COUNTS:
             say(f"deploying {count} models")
-            # One worker, where there is a choice: what is asked is the cost of a request.
-            peer = Many(1 if offers_workers() else None, count=count)
+            # One worker: what is asked is the cost of a request.
+            peer = Many(1, count=count)
             peer.prepare(model, folder)
             started = time.perf_counter()
             with running(peer, model, folder, start_s=_START_S) as server:

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.measure import measure_server
 from benchmarks.model import make_model
-from benchmarks.peers.modelyard import Modelyard, offers_workers
+from benchmarks.peers.modelyard import Modelyard
 from benchmarks.results import Figure, Point, Report, Round, figure
 from benchmarks.run import Key, Occasion, Say, Settings, to_points
 
@@ -19,7 +19,6 @@ _MODELS = ("forest", "heavy")
 _WORKERS = (1, 2, 4)
 _CONNECTIONS = (1, 64)
 _MB = 1e6
-_ABSENT = "this Modelyard's `serve` has no --workers: one process is all that there is to measure"
 _NOTES = [
     "Memory is PSS over the process tree, after load, with no other server running: a page that "
     "several workers share counts once.",
@@ -34,7 +33,6 @@ def run(settings: Settings, say: Say) -> Report:
     rounds: dict[Key, list[Round]] = {}
     figures: list[Figure] = []
     servers: dict[str, str] = {}
-    numbers = _WORKERS if offers_workers() else (None,)
     with TemporaryDirectory() as temporary:
         for name in _MODELS:
             folder = Path(temporary)
@@ -42,7 +40,7 @@ def run(settings: Settings, say: Say) -> Report:
             model = make_model(name, folder)
             place = folder / f"served-{name}"
             place.mkdir()
-            for workers in numbers:
+            for workers in _WORKERS:
                 peer = Modelyard(workers, _server(name, workers))
                 peer.prepare(model, place)
                 servers[peer.name] = f"{peer.what}; {name}"
@@ -68,9 +66,8 @@ def run(settings: Settings, say: Say) -> Report:
                     figure(peer.name, "memory (USS)", "MB", [each.uss / _MB for each in memories]),
                     figure(peer.name, "processes", "", [each.processes for each in memories]),
                 ]
-    notes = _NOTES if offers_workers() else [*_NOTES, _ABSENT]
     method = settings.method(None)
-    return occasion.report(NAME, QUESTION, method, servers, figures, _points(rounds), notes)
+    return occasion.report(NAME, QUESTION, method, servers, figures, _points(rounds), _NOTES)
 
 
 def _points(rounds: Mapping[Key, list[Round]]) -> list[Point]:

@@ -3,7 +3,6 @@
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import psutil
@@ -15,16 +14,9 @@ from benchmarks.peers.service import own_folder
 from benchmarks.processes import beside_python
 
 
-@cache
-def offers_workers() -> bool:
-    """Whether this Modelyard's `serve` takes `--workers`."""
-    command = [beside_python("modelyard"), "serve", "--help"]
-    return "--workers" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
 def default_workers() -> int:
     """The processes that `modelyard serve` answers with when it is told nothing."""
-    return psutil.cpu_count() or 1 if offers_workers() else 1
+    return psutil.cpu_count() or 1
 
 
 @dataclass(frozen=True)
