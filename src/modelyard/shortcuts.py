@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.core.names import Reference
+from modelyard.core.records import Version
 from modelyard.local import LocalModel
-from modelyard.registry.values import Version
 from modelyard.yard import Yard
 
 

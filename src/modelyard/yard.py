@@ -12,10 +12,10 @@ from modelyard.bundle.bundle import Bundle
 from modelyard.bundle.staging import abandoned_folders, staging_folder, sweep_folders
 from modelyard.core.config import Config, load_config
 from modelyard.core.names import Reference, check_name
+from modelyard.core.records import Finding, Problem, Version
 from modelyard.core.rollout import Plan, Rollout
 from modelyard.core.route import Route
 from modelyard.registry.registry import Registry
-from modelyard.registry.values import Finding, Problem, Version
 from modelyard.wiring.registry import blob_store, open_registry
 
 if TYPE_CHECKING:

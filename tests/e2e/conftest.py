@@ -89,7 +89,9 @@ def serving(home: Path, *options: object, **environment: str) -> Iterator[Server
         command.line("serve", "--port", 0, "--grpc-port", 0, "--json", *options),
         stdout=subprocess.PIPE,
         # One, unless a test is about several: a route change is in force in each at its own time.
-        env=command.environment(**{"MODELYARD_WORKERS": "1", **environment}),
+        env=command.environment(
+            **{"MODELYARD_WORKERS": "1", "MODELYARD_OPEN": "true", **environment}
+        ),
     )
     try:
         assert process.stdout is not None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from modelyard.cli.child import Child
     from modelyard.core.datatypes import Array
     from modelyard.core.names import Reference
-    from modelyard.registry.values import Version
+    from modelyard.core.records import Version
     from modelyard.train.training import Trained
     from modelyard.yard import Yard
 

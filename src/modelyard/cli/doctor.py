@@ -15,7 +15,7 @@ from modelyard.core.errors import ModelyardError
 
 if TYPE_CHECKING:
     from modelyard.core.config import Config
-    from modelyard.registry.values import Finding
+    from modelyard.core.records import Finding
 
 _CORE: Final = ("numpy", "onnxruntime", "sqlalchemy", "uvicorn", "grpcio", "msgspec")
 _EXTRAS: Final = {
@@ -156,6 +156,6 @@ def _revision() -> str:
 
 
 def _is_leftover(finding: "Finding") -> bool:
-    from modelyard.registry.values import Problem
+    from modelyard.core.records import Problem
 
     return finding.problem in (Problem.UNFINISHED_FILE, Problem.UNREFERENCED_BLOB)

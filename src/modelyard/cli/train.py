@@ -13,7 +13,7 @@ from modelyard.cli.settings import Json, Settings
 
 if TYPE_CHECKING:
     from modelyard.core.names import Reference
-    from modelyard.registry.values import Version
+    from modelyard.core.records import Version
     from modelyard.train.recipe import Recipe
     from modelyard.train.training import Trained
     from modelyard.yard import Yard

@@ -16,7 +16,7 @@ from modelyard.core.datatypes import Array
 from modelyard.core.errors import Cancelled, Kind, ModelyardError
 
 if TYPE_CHECKING:
-    from modelyard.core.ports import Served
+    from modelyard.core.ports import Permit, Served
 
 _PREFIX: Final = os.urandom(6).hex()
 _COUNT: Final = itertools.count(1)
@@ -30,6 +30,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
+    CLIENT_GONE = "client_gone"
 
 
 _OK: Final = Outcome.OK
@@ -61,8 +62,9 @@ class Call:
     `served` is the version it is for, `inputs` are checked arrays by name, `rows` their batch
     length, `deadline_ns` a `time.monotonic_ns` moment or None. `priority` is of three classes: high
     (above 0), normal (0) and low (below 0). `reply` is called once, with the call, when it has
-    ended: then either `outputs` or `error` is set. `tenant` is for whom it runs, as the gate found
-    out. One that `is_shadow` is a copy that nobody waits for: no gate admits or meters it.
+    ended: then either `outputs` or `error` is set. `permit` is the leave that its protocol got for
+    it, `reserved` what the gate has set aside for it, and belongs to the gate. One that
+    `is_shadow` is a copy that nobody waits for: no gate admits or meters it.
     `is_waiting` belongs to whoever queues it.
     """
 
@@ -77,13 +79,14 @@ class Call:
         "outcome",
         "outputs",
         "parameters",
+        "permit",
         "priority",
         "reply",
+        "reserved",
         "rows",
         "served",
         "settle",
         "started_ns",
-        "tenant",
         "timer",
     )
 
@@ -105,7 +108,8 @@ class Call:
         self.deadline_ns = deadline_ns
         self.priority = priority
         self.parameters = parameters
-        self.tenant = ""
+        self.permit: Permit | None = None
+        self.reserved: Any = None
         self.is_shadow = False
         self.is_waiting = False
         self.settle: Callable[[Call], None] | None = None
@@ -121,6 +125,11 @@ class Call:
         """An id that no other call has, in this process or any other; text only when asked for."""
         return f"{_PREFIX}-{self.number:x}"
 
+    @property
+    def tenant(self) -> str:
+        """For whom it runs; "" where nobody asked."""
+        return "" if self.permit is None else self.permit.tenant
+
     def answer(self, outputs: Mapping[str, Array]) -> None:
         """End the call well."""
         if self.outcome is None:
@@ -135,9 +144,15 @@ class Call:
             self._end(_OUTCOMES[error.kind])
 
     def cancel(self) -> None:
-        """End the call because its caller has gone or asked for it."""
+        """End the call because its caller asked for it."""
         if self.outcome is None:
-            self.fail(Cancelled("cancelled", "the caller cancelled or went away"))
+            self.fail(Cancelled("cancelled", "the caller cancelled the call"))
+
+    def abandon(self) -> None:
+        """End the call because its caller's connection is gone."""
+        if self.outcome is None:
+            self.error = Cancelled("client_gone", "the caller went away")
+            self._end(Outcome.CLIENT_GONE)
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome = outcome

@@ -30,6 +30,7 @@ _PLAINLY: Final = {
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "place": get_args(Place),
     "isolation": get_args(Isolation),
+    "tls_client": ("optional", "required"),
 }
 
 
@@ -57,6 +58,39 @@ class Config:
     )
     port: int = field(default=8080, metadata={"doc": "HTTP port; 0 takes a free one."})
     grpc_port: int = field(default=8081, metadata={"doc": "gRPC port; 0 takes a free one."})
+    open: bool = field(
+        default=False,
+        metadata={
+            "doc": "Let everybody on this machine call models without a key. Only on a loopback "
+            "address; administration needs a key all the same."
+        },
+    )
+    key: str = field(
+        default="",
+        metadata={
+            "doc": "API key that `predict` and `--server` send; best set as `MODELYARD_KEY`."
+        },
+    )
+    tls_certificate: str = field(
+        default="",
+        metadata={
+            "doc": "PEM file of the server's certificate chain; with it HTTP and gRPC are TLS."
+        },
+    )
+    tls_key: str = field(
+        default="", metadata={"doc": "PEM file of that certificate's private key."}
+    )
+    tls_client_ca: str = field(
+        default="",
+        metadata={"doc": "PEM file of the authorities whose client certificates are accepted."},
+    )
+    tls_client: str = field(
+        default="optional",
+        metadata={
+            "doc": "With `tls_client_ca`: `required` refuses connections without a client "
+            "certificate, `optional` takes a key instead."
+        },
+    )
     workers: int = field(
         default=0,
         metadata={"doc": "Worker processes that answer calls; 0 means the cores it may use."},

@@ -1,7 +1,10 @@
 """The one error tree. Protocols map `kind` to their own statuses; nobody raises a status."""
 
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
+
+if TYPE_CHECKING:
+    from modelyard.core.limits import Headroom
 
 
 class Kind(StrEnum):
@@ -75,9 +78,13 @@ class Conflict(ModelyardError):
 
 
 class Exhausted(ModelyardError):
-    """A bound was reached (queue, rate, quota, size); later it may work."""
+    """A bound was reached (queue, rate, quota, size); later it may work.
+
+    `headroom` is how the limit stands, where it is one of a caller's own.
+    """
 
     kind = Kind.EXHAUSTED
+    headroom: "Headroom | None" = None
 
 
 class Unavailable(ModelyardError):

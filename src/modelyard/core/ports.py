@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, Final, Protocol
 
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array
+from modelyard.core.identity import Peer, Principal, Verb
 from modelyard.core.signature import Signature
 
 Arrays = Mapping[str, Array]
@@ -88,15 +89,72 @@ class BlobStore(Protocol):
         ...
 
 
-class Gate(Protocol):
-    """Admit and settle: keys, quotas, metering and audit live behind these two."""
+class Permit(Protocol):
+    """A caller's leave to call one model: what the gate knows of the two of them together."""
 
-    def admit(self, call: Call) -> None:
-        """Let the call in, or raise. Microseconds, no await."""
+    @property
+    def tenant(self) -> str:
+        """For whom the call runs."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """By which credential; no secret."""
+        ...
+
+
+class Caller(Protocol):
+    """Somebody whom the gate knows. Short-lived: ask for it anew with each request."""
+
+    @property
+    def principal(self) -> Principal:
+        """Who it is, and what it may."""
+        ...
+
+    def check(self, verb: Verb, model: str | None = None) -> None:
+        """Raise `Denied` where it may not do this, or not to this model."""
+        ...
+
+    def permit(self, model: str) -> Permit:
+        """Leave to call a model, for `Call.permit`; raises `Denied`, whether the model is there or
+        not."""
+        ...
+
+
+class Access(Protocol):
+    """Who is calling. Every protocol asks, with each request and before it reads its body."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether callers without a key are let in."""
+        ...
+
+    def identify(self, headers: Headers, peer: Peer) -> Caller:
+        """Who sends these headers over this connection; microseconds, no await.
+
+        Raises `Unauthenticated`, `Exhausted` for a source that guesses too often, and `Unavailable`
+        where nobody can say at the moment. Never says why a credential is not good.
+        """
+        ...
+
+
+class Gate(Protocol):
+    """Admit and settle: limits, metering and audit of calls live behind these."""
+
+    def admit(self, call: Call, again: Callable[[Call], None]) -> bool:
+        """Let the call in, or raise. Microseconds, no await.
+
+        False where it must wait for an allowance: the gate keeps it, and later hands it to `again`,
+        on the loop, or ends it. A call without a permit is refused, but by an open gate.
+        """
         ...
 
     def settle(self, call: Call) -> None:
         """Record how an admitted call ended; called exactly once for each. Microseconds."""
+        ...
+
+    def refuse(self, call: Call) -> None:
+        """Record a call that was refused and never admitted, by the gate itself or after it."""
         ...
 
 

@@ -1,6 +1,7 @@
 """The open gate: lets everybody in, and counts."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from modelyard.core.call import Call, Outcome
@@ -9,16 +10,17 @@ _OK: Final = Outcome.OK
 
 
 class OpenGate:
-    """A gate without keys, for a server that only this machine can reach."""
+    """A gate without limits and meters, for a server that only this machine can reach."""
 
     def __init__(self) -> None:
         self.admitted = 0
         self._well = 0
         self._otherwise: Counter[Outcome] = Counter()
 
-    def admit(self, call: Call) -> None:
+    def admit(self, call: Call, again: Callable[[Call], None]) -> bool:
         """Let the call in."""
         self.admitted += 1
+        return True
 
     def settle(self, call: Call) -> None:
         """Count how it ended."""
@@ -27,6 +29,9 @@ class OpenGate:
             self._well += 1
         elif call.outcome is not None:
             self._otherwise[call.outcome] += 1
+
+    def refuse(self, call: Call) -> None:
+        """A call that was never admitted is no business of an open gate."""
 
     @property
     def settled(self) -> Counter[Outcome]:

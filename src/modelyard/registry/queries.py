@@ -10,10 +10,10 @@ from sqlalchemy import Connection, Row, func, select
 from modelyard.core.errors import NotFound
 from modelyard.core.names import Reference
 from modelyard.core.options import set_options
+from modelyard.core.records import AuditRow, Model, RouteChange, Version
 from modelyard.core.route import Options, Route, Shadow, Target
 from modelyard.registry.tables import aliases, audit, models, route_changes, routes, versions
 from modelyard.registry.tables import identity as identity_table
-from modelyard.registry.values import AuditRow, Model, RouteChange, Version
 
 
 def list_models(connection: Connection) -> list[Model]:

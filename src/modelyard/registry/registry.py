@@ -14,6 +14,7 @@ from modelyard.core.errors import Conflict, DamagedBundle, Invalid, NotFound
 from modelyard.core.names import Reference, check_name
 from modelyard.core.options import change_options, check_header
 from modelyard.core.ports import BlobStore
+from modelyard.core.records import AuditRow, Finding, Model, RouteChange, State, Version
 from modelyard.core.rollout import Plan, Rollout
 from modelyard.core.route import Route, Target
 from modelyard.registry import queries, repair, rollouts, routing
@@ -21,7 +22,6 @@ from modelyard.registry.auditing import audit_route, write_audit
 from modelyard.registry.database import Database
 from modelyard.registry.rollouts import RolloutBook
 from modelyard.registry.tables import aliases, bundles, models, versions
-from modelyard.registry.values import AuditRow, Finding, Model, RouteChange, State, Version
 
 
 class Registry:

@@ -8,9 +8,9 @@ from sqlalchemy import Connection, select
 from modelyard.bundle.digest import PREFIX, sha256_file
 from modelyard.core.errors import NotFound
 from modelyard.core.ports import BlobStore
+from modelyard.core.records import Finding, Problem
 from modelyard.registry.database import Database
 from modelyard.registry.tables import bundles, versions
-from modelyard.registry.values import Finding, Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,53 +97,38 @@ class Endpoint:
         )
 
     def accept(self, call: Call) -> None:
-        """Admit the call and queue it; raises when it is refused, and then nothing is metered."""
+        """Admit the call and queue it; raises when it is refused."""
         try:
             if self._retired:
                 raise Unavailable(
                     "closing", f"'{self.model}:{self.version}' is being closed", retry_after_s=1.0
                 )
-            if self._answers is not None:
-                self._accept_or_recall(call, self._answers)
-                return
-            self._backend.check_room(call)
-            if not call.is_shadow:
-                self._gate.admit(call)
+            if self._answers is None:
+                self._backend.check_room(call)
+            may_run = call.is_shadow or self._gate.admit(call, self._enter)
         except ModelyardError as error:
             if not call.is_shadow:
                 self.statistics.count_refusal(error.code)
+                self._gate.refuse(call)
             raise
         call.settle = self._settle
         self._open_calls += 1
-        if self._timeout_ns or call.deadline_ns is not None:
-            self._run(call)
-        else:
-            self._backend.enqueue(call)
-
-    def _run(self, call: Call) -> None:
         if self._timeout_ns and call.deadline_ns is None:
             call.deadline_ns = call.started_ns + self._timeout_ns
-        self._backend.enqueue(call)
-        if call.deadline_ns is not None:
+        if may_run:
+            if self._answers is None:
+                self._backend.enqueue(call)
+            else:
+                self._enter(call)
+        if call.deadline_ns is not None and call.outcome is None:
             _watch(call, call.deadline_ns)
 
-    def _accept_or_recall(self, call: Call, answers: ResponseCache) -> None:
-        """Admit the call, then answer it on the next turn if its answer is known, else queue it.
-
-        It is the gate that knows the tenant. So here a full queue ends a call that was admitted.
-        """
-        if not call.is_shadow:
-            self._gate.admit(call)
-        call.settle = self._settle
-        self._open_calls += 1
-        key = answers.key_of(call)
-        if key is not None:
-            outputs = answers.find(key)
-            if outputs is not None:
-                call.settle = self._settle_recalled
-                asyncio.get_running_loop().call_soon(call.answer, outputs)
-                return
-            call.settle = partial(self._settle_and_keep, answers, key)
+    def _enter(self, call: Call) -> None:
+        """Go on with a call that was admitted, at once or when the gate had waited for leave."""
+        if call.outcome is not None:
+            return
+        if self._answers is not None and self._recall(call, self._answers):
+            return
         try:
             self._backend.check_room(call)
         except ModelyardError as error:
@@ -151,7 +136,20 @@ class Endpoint:
                 self.statistics.count_refusal(error.code)
             call.fail(error)
         else:
-            self._run(call)
+            self._backend.enqueue(call)
+
+    def _recall(self, call: Call, answers: ResponseCache) -> bool:
+        """Answer the call on the next turn if its answer is known; only now its tenant is."""
+        key = answers.key_of(call)
+        if key is None:
+            return False
+        outputs = answers.find(key)
+        if outputs is None:
+            call.settle = partial(self._settle_and_keep, answers, key)
+            return False
+        call.settle = self._settle_recalled
+        asyncio.get_running_loop().call_soon(call.answer, outputs)
+        return True
 
     def retire(self, on_closed: Callable[[], None] | None = None) -> None:
         """Take no more calls; close the backend when the last one has ended."""

@@ -146,7 +146,7 @@ class Mirror:
                 _LOW,
                 call.parameters,
             )
-            copy.tenant = call.tenant
+            copy.permit = call.permit
             copy.is_shadow = True
             self.endpoint.accept(copy)
         except ModelyardError as error:

@@ -12,6 +12,7 @@ from modelyard.serving.report import BUCKETS_A_DOUBLING, FLOOR_NS, Report
 
 _OK: Final = Outcome.OK
 _FAULTS: Final = (Kind.INTERNAL, Kind.UNAVAILABLE, Kind.TIMEOUT)
+_LEFT: Final = (Outcome.CANCELLED, Outcome.CLIENT_GONE)
 _FOLD: Final = 1024
 """After so many calls their times are folded into the histogram, all in one numpy operation."""
 _EXACT_ROWS: Final = 1024
@@ -111,7 +112,7 @@ class Statistics:
         _add(self._otherwise.setdefault(outcome, [0, 0]), 1, took_ns)
         if call.error is not None and call.error.kind in _FAULTS:
             self._faults += 1
-        if outcome is not Outcome.CANCELLED:
+        if outcome not in _LEFT:
             self._place([took_ns])
 
     def _fold(self) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from modelyard.core.errors import Conflict, DamagedBundle, Invalid, NotFound
 from modelyard.core.names import Reference
+from modelyard.core.records import Problem, Version
 from modelyard.core.rollout import Figures, Plan, Reading, Rollout, parse_guards
 from modelyard.core.route import Options, Shadow, Target
 from modelyard.registry.registry import Registry
-from modelyard.registry.values import Problem, Version
 from modelyard.testing.bundles import make_bundle
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, inspect
 
+from modelyard.core.records import Problem
 from modelyard.registry.blobs import LocalBlobStore
 from modelyard.registry.registry import Registry
 from modelyard.registry.tables import metadata
-from modelyard.registry.values import Problem
 from modelyard.testing.bundles import make_bundle
 from modelyard.testing.crash import open_until, publish_until
 

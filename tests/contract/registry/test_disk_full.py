@@ -3,9 +3,9 @@
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+from modelyard.core.records import Problem
 from modelyard.registry.blobs import LocalBlobStore
 from modelyard.registry.registry import Registry
-from modelyard.registry.values import Problem
 from modelyard.testing.bundles import make_bundle
 from modelyard.testing.processes import publish_in_little_space
 

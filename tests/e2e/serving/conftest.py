@@ -8,7 +8,7 @@ import pytest
 
 from modelyard import Client, Yard
 from modelyard.core.names import Reference
-from modelyard.registry.values import Version
+from modelyard.core.records import Version
 from tests.e2e.conftest import Server, serving
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from modelyard.bundle.manifest import MANIFEST_PATH
 from modelyard.core.errors import DamagedBundle
+from modelyard.core.records import Problem
 from modelyard.registry.blobs import LocalBlobStore
 from modelyard.registry.registry import Registry
-from modelyard.registry.values import Problem
 from modelyard.testing.bundles import make_bundle
 
 

@@ -1,6 +1,6 @@
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from modelyard.gateway.open_gate import OpenGate
 from modelyard.serving.cache import ResponseCache
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.scheduler import Limits
+from modelyard.testing.permits import PlainPermit
 from modelyard.testing.serving import FunctionRuntime, endpoint_of
 
 ROWS = Signature(
@@ -34,7 +35,7 @@ def double(inputs: Arrays) -> Arrays:
 
 def a_call(inputs: Arrays, parameters: Mapping[str, Any] | None = None, tenant: str = "") -> Call:
     call = Call(None, inputs, 1, lambda _: None, parameters=parameters)  # type: ignore[arg-type]
-    call.tenant = tenant
+    call.permit = PlainPermit(tenant)
     return call
 
 
@@ -51,7 +52,7 @@ def texts(*values: str) -> Array:
 async def ask(endpoint: Endpoint, array: Array, *, tenant: str = "") -> Call:
     future: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
     call = Call(endpoint, {"x": array}, len(array), future.set_result)
-    call.tenant = tenant
+    call.permit = PlainPermit(tenant)
     endpoint.accept(call)
     assert not future.done()
     return await asyncio.wait_for(future, 10)
@@ -234,10 +235,10 @@ def test_whom_the_gate_refuses_gets_no_answer_from_the_cache() -> None:
     class Shut(OpenGate):
         is_shut = False
 
-        def admit(self, call: Call) -> None:
+        def admit(self, call: Call, again: Callable[[Call], None]) -> bool:
             if self.is_shut:
                 raise Denied("denied", "no")
-            super().admit(call)
+            return super().admit(call, again)
 
     gate = Shut()
 

@@ -257,7 +257,7 @@ class InferenceProtocol(HttpToolsProtocol):
             # which a server that nobody calls does not reach: a body must not wait for it.
             each.content = b""
             if each.call is not None:
-                each.call.cancel()
+                each.call.abandon()
 
     def pause_writing(self) -> None:
         """A caller who does not read its answers may not send more requests either."""

@@ -278,7 +278,7 @@ def test_a_caller_who_leaves_a_pipeline_is_settled(slow: Slow) -> None:
         await until(lambda: len(protocol.pipeline) == 2)
         protocol.transport.abort()
         await until(lambda: protocol.parser is None)
-        assert gate.settled == {Outcome.CANCELLED: 1}
+        assert gate.settled == {Outcome.CLIENT_GONE: 1}
         slow.go.set()
         await until(lambda: endpoint.open_calls == 0)
         assert gate.admitted == 1

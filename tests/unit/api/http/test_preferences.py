@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from backports import zstd
 
+from modelyard.core.call import Call
 from modelyard.core.datatypes import Datatype
 from modelyard.core.ports import Arrays
 from modelyard.core.signature import Signature, TensorSpec
@@ -172,7 +173,12 @@ def test_parameters_reach_the_call(server: Serving) -> None:
     """Priority, and what no protocol knows, arrive where the call is run."""
     seen = []
     admit = server.gate.admit
-    server.gate.admit = lambda call: (seen.append((call.priority, call.parameters)), admit(call))  # type: ignore[method-assign,assignment,func-returns-value]
+
+    def noting(call: Call, again: Callable[[Call], None]) -> bool:
+        seen.append((call.priority, call.parameters))
+        return admit(call, again)
+
+    server.gate.admit = noting  # type: ignore[method-assign]
     try:
         wanted = {"priority": 1, "flavour": "sweet", "binary_data_output": True}
         answer = httpx.post(f"{server.url}/v2/models/echo/infer", content=body(1, wanted))

@@ -1,62 +1,18 @@
-"""The schema, as the code sees it. The migrations make it, and a test holds the two together."""
-
-import datetime
-from typing import Any, Final
+"""Models, versions, aliases, routes and roll-outs."""
 
 from sqlalchemy import (
     JSON,
-    BigInteger,
     Column,
-    DateTime,
-    Dialect,
     Double,
     ForeignKey,
     ForeignKeyConstraint,
     Integer,
-    MetaData,
     String,
     Table,
-    TypeDecorator,
     UniqueConstraint,
 )
 
-HEAD: Final = "0002"
-"""The newest migration. Comparing it is why an up-to-date registry opens without Alembic."""
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(referred_table_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    }
-)
-
-
-class Instant(TypeDecorator[datetime.datetime]):
-    """A moment in UTC; SQLite keeps no zone, so it is put back on reading."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_result_value(
-        self, value: datetime.datetime | None, dialect: Dialect
-    ) -> datetime.datetime | None:
-        """Give a moment its zone."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            return value.replace(tzinfo=datetime.UTC)
-        return value.astimezone(datetime.UTC)
-
-
-# SQLite counts up by itself only in a column that is called INTEGER, which has 64 bits there.
-_BIG: Final = BigInteger().with_variant(Integer(), "sqlite")
-
-
-def _name(column: str, *arguments: Any, **options: Any) -> Column[str]:
-    return Column(column, String(128), *arguments, **options)
-
+from modelyard.registry.tables.base import BIG, Instant, metadata, name
 
 # One row, made with the registry: by it a home knows whose blobs it holds.
 identity = Table("identity", metadata, Column("id", String(32), primary_key=True))
@@ -64,7 +20,7 @@ identity = Table("identity", metadata, Column("id", String(32), primary_key=True
 models = Table(
     "models",
     metadata,
-    _name("name", primary_key=True),
+    name("name", primary_key=True),
     Column("created", Instant, nullable=False),
 )
 
@@ -81,7 +37,7 @@ bundles = Table(
 versions = Table(
     "versions",
     metadata,
-    _name("model", ForeignKey("models.name"), primary_key=True),
+    name("model", ForeignKey("models.name"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("digest", String(71), ForeignKey("bundles.digest"), nullable=False),
     Column("state", String(16), nullable=False),
@@ -93,8 +49,8 @@ versions = Table(
 aliases = Table(
     "aliases",
     metadata,
-    _name("model", primary_key=True),
-    _name("alias", primary_key=True),
+    name("model", primary_key=True),
+    name("alias", primary_key=True),
     Column("number", Integer, nullable=False),
     ForeignKeyConstraint(["model", "number"], ["versions.model", "versions.number"]),
 )
@@ -107,38 +63,24 @@ aliases = Table(
 route_changes = Table(
     "route_changes",
     metadata,
-    Column("generation", _BIG, primary_key=True, autoincrement=False),
-    _name("model", ForeignKey("models.name"), nullable=False, index=True),
+    Column("generation", BIG, primary_key=True, autoincrement=False),
+    name("model", ForeignKey("models.name"), nullable=False, index=True),
     Column("action", String(16), nullable=False),
     Column("targets", JSON(none_as_null=True)),
-    Column("before", _BIG, ForeignKey("route_changes.generation")),
+    Column("before", BIG, ForeignKey("route_changes.generation")),
     Column("changed", Instant, nullable=False),
     Column("actor", String, nullable=False),
     Column("reason", String, nullable=False),
     Column("shadow", JSON(none_as_null=True)),
-    _name("sticky", nullable=False, server_default=""),
+    name("sticky", nullable=False, server_default=""),
     Column("options", JSON, nullable=False, server_default="{}"),
 )
 
 routes = Table(
     "routes",
     metadata,
-    _name("model", ForeignKey("models.name"), primary_key=True),
-    Column("generation", _BIG, ForeignKey("route_changes.generation"), nullable=False, unique=True),
-)
-
-audit = Table(
-    "audit",
-    metadata,
-    Column("id", _BIG, primary_key=True, autoincrement=True),
-    Column("at", Instant, nullable=False),
-    Column("actor", String, nullable=False),
-    Column("action", String(32), nullable=False),
-    _name("model", index=True),
-    Column("number", Integer),
-    Column("reason", String, nullable=False),
-    Column("details", JSON, nullable=False),
-    sqlite_autoincrement=True,
+    name("model", ForeignKey("models.name"), primary_key=True),
+    Column("generation", BIG, ForeignKey("route_changes.generation"), nullable=False, unique=True),
 )
 
 # `origin` is the change of the route that the roll-out began from, and to which it rolls back.
@@ -147,8 +89,8 @@ audit = Table(
 rollouts = Table(
     "rollouts",
     metadata,
-    Column("id", _BIG, primary_key=True, autoincrement=True),
-    _name("model", ForeignKey("models.name"), nullable=False, index=True),
+    Column("id", BIG, primary_key=True, autoincrement=True),
+    name("model", ForeignKey("models.name"), nullable=False, index=True),
     Column("stable", Integer, nullable=False),
     Column("candidate", Integer, nullable=False),
     Column("steps", JSON, nullable=False),
@@ -162,9 +104,9 @@ rollouts = Table(
     Column("next_at", Instant),
     Column("ended", Instant),
     Column("reason", String, nullable=False),
-    Column("origin", _BIG, ForeignKey("route_changes.generation"), nullable=False),
+    Column("origin", BIG, ForeignKey("route_changes.generation"), nullable=False),
     Column("since", JSON, nullable=False),
-    _name("leader", nullable=False),
+    name("leader", nullable=False),
     Column("lease_until", Instant),
     sqlite_autoincrement=True,
 )
@@ -172,7 +114,7 @@ rollouts = Table(
 rollout_moves = Table(
     "rollout_moves",
     metadata,
-    Column("rollout", _BIG, ForeignKey("rollouts.id"), primary_key=True, autoincrement=False),
+    Column("rollout", BIG, ForeignKey("rollouts.id"), primary_key=True, autoincrement=False),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("at", Instant, nullable=False),
     Column("verdict", String(16), nullable=False),
@@ -185,7 +127,7 @@ rollout_moves = Table(
 rollout_figures = Table(
     "rollout_figures",
     metadata,
-    Column("rollout", _BIG, ForeignKey("rollouts.id"), primary_key=True, autoincrement=False),
-    _name("worker", primary_key=True),
+    Column("rollout", BIG, ForeignKey("rollouts.id"), primary_key=True, autoincrement=False),
+    name("worker", primary_key=True),
     Column("figures", JSON, nullable=False),
 )

@@ -1,17 +1,17 @@
-"""What the registry answers with: frozen records."""
+"""What the registry and the administration answer with: frozen records."""
 
 import datetime
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
-
-import msgspec
 
 from modelyard.core.route import Route
 
 State = Literal["accepted", "rejected"]
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
     """A name, its newest version, the version that calls go to, and its aliases by name."""
 
     name: str
@@ -21,7 +21,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     aliases: dict[str, int]
 
 
-class Version(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
     """An immutable number of a model, pointing at a bundle's digest (`sha256:…`)."""
 
     model: str
@@ -33,7 +34,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
 
 
-class RouteChange(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteChange:
     """One change of a model's route; `route` and its stable `number` are None where it was taken
     away."""
 
@@ -47,7 +49,8 @@ class RouteChange(msgspec.Struct, frozen=True, kw_only=True):
     route: Route | None
 
 
-class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow:
     """Who changed what, when and why."""
 
     id: int
@@ -69,7 +72,8 @@ class Problem(StrEnum):
     DAMAGED_BLOB = "damaged_blob"
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
     """A problem, the blob or file it is about, and what it means.
 
     For a missing or damaged blob: `path` is the file inside the bundle, `versions` those of which

@@ -1,0 +1,44 @@
+"""The gate of a server with keys: limits before a call, its usage after it."""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from modelyard.core.call import Call
+from modelyard.core.errors import Unauthenticated
+from modelyard.gateway.permits import KeyedPermit
+
+
+class Meter(Protocol):
+    """Records usage. Microseconds, no await, and never raises."""
+
+    def record(self, call: Call) -> None:
+        """Write down how a call with a permit ended, whatever way; once for each."""
+        ...
+
+
+class KeyedGate:
+    """Admits calls that have a permit, within its allowance, and records how they ended."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter: Final = meter
+
+    def admit(self, call: Call, again: Callable[[Call], None]) -> bool:
+        """Let the call in, or raise; False where it waits for its allowance."""
+        permit = call.permit
+        if type(permit) is not KeyedPermit:
+            # A protocol forgot to ask who is calling: nobody is let in by an oversight.
+            raise Unauthenticated("no_permit", "this call came without a key")
+        allowance = permit.allowance
+        return allowance is None or allowance.reserve(call, again)
+
+    def settle(self, call: Call) -> None:
+        """Record how it ended, and charge what it cost, or give back what was set aside."""
+        permit = call.permit
+        if type(permit) is KeyedPermit and permit.allowance is not None:
+            permit.allowance.settle(call)
+        self._meter.record(call)
+
+    def refuse(self, call: Call) -> None:
+        """Record a call that was refused; nothing was set aside for it."""
+        if type(call.permit) is KeyedPermit:
+            self._meter.record(call)

@@ -1,0 +1,1 @@
+"""Captured payloads, and the keys that they are encrypted with."""

@@ -1,0 +1,1 @@
+"""Quotas: what is leased to nodes and what is spent."""

@@ -1,0 +1,1 @@
+"""Usage: batches of events, and their sums by hour and day."""
