@@ -15,6 +15,7 @@ from modelyard.core.config import Config
 from modelyard.registry.registry import Registry
 from modelyard.wiring.addresses import Addresses, Door
 from modelyard.wiring.endpoints import endpoint_opener
+from modelyard.wiring.gate import make_entrance
 from modelyard.wiring.model_process import local_places
 from modelyard.wiring.registry import open_registry
 from modelyard.wiring.waiting import unless
@@ -48,19 +49,18 @@ class Server:
         from modelyard.api.grpc.server import GrpcServer
         from modelyard.api.http.contracts import Contracts
         from modelyard.api.http.server import HttpServer
-        from modelyard.gateway.open_gate import OpenGate
         from modelyard.serving.exchange import LocalExchange
         from modelyard.serving.node import Node
         from modelyard.serving.operations import NodeOperations, OnlyChild
 
         self._config = config
-        self._gate = OpenGate()
+        self._entrance = make_entrance(config, registry)
         self.exchange = LocalExchange()
         # Ours: the processes of models that run apart, unless a supervisor owns them.
         self._places: LocalPlaces | None = None
         if places is None:
             places = self._places = local_places(config)
-        opener = endpoint_opener(config, registry, self._gate, places, workers=workers)
+        opener = endpoint_opener(config, registry, self._entrance.gate, places, workers=workers)
         self.node = Node(
             registry, opener, self.exchange, poll_s=config.poll_s, rollouts=registry.rollouts
         )
