@@ -1,5 +1,14 @@
 """The schema, as the code sees it. The migrations make it, and a test holds the two together."""
 
+from modelyard.registry.tables.access import (
+    access_sequence,
+    keys,
+    limits,
+    mappings,
+    policy,
+    tariffs,
+    tenants,
+)
 from modelyard.registry.tables.audit import audit
 from modelyard.registry.tables.base import HEAD, metadata
 from modelyard.registry.tables.models import (
@@ -17,16 +26,23 @@ from modelyard.registry.tables.models import (
 
 __all__ = [
     "HEAD",
+    "access_sequence",
     "aliases",
     "audit",
     "bundles",
     "identity",
+    "keys",
+    "limits",
+    "mappings",
     "metadata",
     "models",
+    "policy",
     "rollout_figures",
     "rollout_moves",
     "rollouts",
     "route_changes",
     "routes",
+    "tariffs",
+    "tenants",
     "versions",
 ]
