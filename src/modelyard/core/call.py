@@ -65,13 +65,14 @@ class Call:
     ended: then either `outputs` or `error` is set. `permit` is the leave that its protocol got for
     it, `reserved` what the gate has set aside for it, and belongs to the gate. One that
     `is_shadow` is a copy that nobody waits for: no gate admits or meters it.
-    `is_waiting` belongs to whoever queues it.
+    `is_waiting` belongs to whoever queues it, who says by `has_run` that it was taken into a batch.
     """
 
     __slots__ = (
         "deadline_ns",
         "ended_ns",
         "error",
+        "has_run",
         "inputs",
         "is_shadow",
         "is_waiting",
@@ -112,6 +113,7 @@ class Call:
         self.reserved: Any = None
         self.is_shadow = False
         self.is_waiting = False
+        self.has_run = False
         self.settle: Callable[[Call], None] | None = None
         self.timer: Timer | None = None
         self.outputs: Mapping[str, Array] | None = None

@@ -4,10 +4,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from modelyard.core.call import Call
+from modelyard.core.call import Call, Outcome
 
 NANO: Final = 1_000_000_000
 """Money is counted in billionths of its currency, as whole numbers."""
+
+
+_OK: Final = Outcome.OK
+_LEFT: Final = (Outcome.CANCELLED, Outcome.CLIENT_GONE)
 
 
 class Unit(StrEnum):
@@ -76,6 +80,18 @@ def amount_after(call: Call, unit: Unit) -> int:
     if unit is Unit.SECOND:
         return max((call.ended_ns - call.started_ns) // 1000, 0)
     return amount_before(call, unit)
+
+
+def billable(call: Call, unit: Unit) -> int:
+    """What an ended call is charged for: its metering and its quotas go by this one number.
+
+    An answer costs what it has cost. A call that was refused, failed or ran out of time costs
+    nothing. Of one whose caller cancelled it or went away, what had begun to run is charged, as
+    nobody should have work done for free by hanging up; while it still waited, it costs nothing.
+    """
+    if call.outcome is _OK or (call.has_run and call.outcome in _LEFT):
+        return amount_after(call, unit)
+    return 0
 
 
 def cost_nano(amount: int, tariff: Tariff) -> int:

@@ -167,6 +167,7 @@ class CallQueue:
                 elif self._ragged:
                     shape = self._row_shape(call)
                 call.is_waiting = False
+                call.has_run = True
                 calls.append(call)
                 rows += call.rows
                 places += call.rows or 1
