@@ -9,7 +9,7 @@ from modelyard.registry.tables.access import (
     tariffs,
     tenants,
 )
-from modelyard.registry.tables.audit import audit
+from modelyard.registry.tables.audit import approvals, audit, audit_checkpoints, audit_keys
 from modelyard.registry.tables.base import HEAD, metadata
 from modelyard.registry.tables.models import (
     aliases,
@@ -23,12 +23,16 @@ from modelyard.registry.tables.models import (
     routes,
     versions,
 )
+from modelyard.registry.tables.quotas import nodes, quota_leases, quota_wants
 
 __all__ = [
     "HEAD",
     "access_sequence",
     "aliases",
+    "approvals",
     "audit",
+    "audit_checkpoints",
+    "audit_keys",
     "bundles",
     "identity",
     "keys",
@@ -36,7 +40,10 @@ __all__ = [
     "mappings",
     "metadata",
     "models",
+    "nodes",
     "policy",
+    "quota_leases",
+    "quota_wants",
     "rollout_figures",
     "rollout_moves",
     "rollouts",
