@@ -11,6 +11,7 @@ from modelyard.bundle.archive import export_bundle, import_bundle
 from modelyard.bundle.bundle import Bundle
 from modelyard.bundle.staging import abandoned_folders, staging_folder, sweep_folders
 from modelyard.core.config import Config, load_config
+from modelyard.core.identity import Actor, as_actor
 from modelyard.core.names import Reference, check_name
 from modelyard.core.records import Finding, Problem, Version
 from modelyard.core.rollout import Plan, Rollout
@@ -33,9 +34,9 @@ class Yard:
     this process.
     """
 
-    def __init__(self, config: Config, *, actor: str | None = None) -> None:
+    def __init__(self, config: Config, *, actor: str | Actor | None = None) -> None:
         self.config = config
-        self.actor = actor or _user()
+        self.actor = _local(_user()) if actor is None else as_actor(actor)
         self.registry: Registry = open_registry(config)
 
     @staticmethod
@@ -263,6 +264,10 @@ def _abandoned(folder: Path) -> Finding:
         name=f"{folder.parent.name}/{folder.name}",
         message="a half-built bundle, left over from a publish that did not end",
     )
+
+
+def _local(user: str) -> Actor:
+    return Actor(name=user, key=f"local:{user}", source="local")
 
 
 def _user() -> str:

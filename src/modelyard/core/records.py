@@ -51,16 +51,32 @@ class RouteChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRow:
-    """Who changed what, when and why."""
+    """Who changed what, when and why, from where and by which request.
+
+    `id` counts the rows of the registry, `sequence` those of the node that wrote it. `kind` says
+    what `subject` names: a model, key, tenant, limit, .... `before` and `after` are the state that
+    was changed; None where there was or is none.
+    """
 
     id: int
+    node: str
+    sequence: int
     at: datetime.datetime
     actor: str
+    key: str
+    tenant: str
+    source: str
+    request_id: str
     action: str
+    kind: str
+    subject: str
     model: str | None
     number: int | None
     reason: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
     details: dict[str, Any]
+    hash: str
 
 
 class Problem(StrEnum):

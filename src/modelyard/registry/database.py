@@ -8,7 +8,7 @@ followed by an older one. Registry writes are rare and take milliseconds.
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,26 +34,39 @@ _DRIVERS: Final = {
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
+UNNAMED: Final = "unnamed"
+"""The node of a registry that was opened without one; nobody has a key to vouch for it."""
 _WRITE: Final = "modelyard_write"
+_NODE: Final = "modelyard_node"
 _WRITER_LOCK: Final = 0x6D6F64656C796172
 """The advisory lock of PostgreSQL writers: the letters of 'modelyar'."""
 
 
-class Database:
-    """An engine with the present schema behind it."""
+def _unnamed() -> str:
+    return UNNAMED
 
-    def __init__(self, engine: Engine) -> None:
+
+def node_of(connection: Connection) -> str:
+    """The node that writes; on whose chain audit rows are hung."""
+    name: str = connection.get_execution_options()[_NODE]()
+    return name
+
+
+class Database:
+    """An engine with the present schema behind it. `node` gives the name of who writes here."""
+
+    def __init__(self, engine: Engine, node: Callable[[], str] = _unnamed) -> None:
         self._reader = engine
         if engine.dialect.name == "postgresql":
             # A reader that asks twice must see one state.
             self._reader = engine.execution_options(isolation_level="REPEATABLE READ")
-        self._writer = engine.execution_options(**{_WRITE: True})
+        self._writer = engine.execution_options(**{_WRITE: True, _NODE: node})
 
     @staticmethod
-    def open(url: str) -> "Database":
+    def open(url: str, node: Callable[[], str] = _unnamed) -> "Database":
         """Connect and bring the schema up to date; safe in many processes at once."""
         parsed = _parse(url)
-        database = Database(_make_engine(parsed))
+        database = Database(_make_engine(parsed), node)
         try:
             database._migrate()
         except BaseException:

@@ -1,7 +1,8 @@
 """What is asked of the tables; every function reads within the caller's transaction."""
 
+import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -183,7 +184,15 @@ def list_audit(connection: Connection, model: str | None, limit: int) -> list[Au
     query = select(audit).order_by(audit.c.id.desc()).limit(limit)
     if model is not None:
         query = query.where(audit.c.model == model)
-    return [AuditRow(**row) for row in connection.execute(query).mappings()]
+    return [to_audit_row(row) for row in connection.execute(query).mappings()]
+
+
+def to_audit_row(row: Mapping[Any, Any]) -> AuditRow:
+    """An audit row from its columns."""
+    values = {field.name: row[field.name] for field in dataclasses.fields(AuditRow)}
+    for name in ("before", "after", "details"):
+        values[name] = None if values[name] is None else msgspec.json.decode(values[name])
+    return AuditRow(**values)
 
 
 def to_route(row: Row[Any]) -> Route | None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from modelyard.bundle.bundle import Bundle
 from modelyard.bundle.manifest import MANIFEST_PATH, Evaluation, Threshold
 from modelyard.core.errors import Conflict, DamagedBundle, Invalid, NotFound
+from modelyard.core.identity import Actor, as_actor
 from modelyard.core.names import Reference, check_name
 from modelyard.core.options import change_options, check_header
 from modelyard.core.ports import BlobStore
@@ -18,7 +19,7 @@ from modelyard.core.records import AuditRow, Finding, Model, RouteChange, State,
 from modelyard.core.rollout import Plan, Rollout
 from modelyard.core.route import Route, Target
 from modelyard.registry import queries, repair, rollouts, routing
-from modelyard.registry.auditing import audit_route, write_audit
+from modelyard.registry.auditing import audit_route, route_state, write_audit
 from modelyard.registry.database import Database
 from modelyard.registry.rollouts import RolloutBook
 from modelyard.registry.tables import aliases, bundles, models, versions
@@ -60,7 +61,7 @@ class Registry:
         with self._database.read() as connection:
             return queries.identity(connection)
 
-    def publish(self, bundle: Bundle, *, actor: str, reason: str = "") -> Version:
+    def publish(self, bundle: Bundle, *, actor: str | Actor, reason: str = "") -> Version:
         """Make the bundle the next version of the model that its manifest names.
 
         Rejected where the gate failed. A bundle that is a version already gives that version, and
@@ -118,7 +119,7 @@ class Registry:
             ) from None
 
     def set_alias(
-        self, model: str, alias: str, number: int, *, actor: str, reason: str = ""
+        self, model: str, alias: str, number: int, *, actor: str | Actor, reason: str = ""
     ) -> None:
         """Point an alias at a version, wherever it pointed before."""
         check_name(alias, "alias")
@@ -135,15 +136,25 @@ class Registry:
                     .where(aliases.c.model == model, aliases.c.alias == alias)
                     .values(number=number)
                 )
-            details = {"alias": alias, "previous": previous}
-            write_audit(connection, "set_alias", model, number, actor, reason, details)
+            write_audit(
+                connection,
+                action="set_alias",
+                actor=actor,
+                kind="model",
+                subject=model,
+                reason=reason,
+                model=model,
+                number=number,
+                before=None if previous is None else {"alias": alias, "version": previous},
+                after={"alias": alias, "version": number},
+            )
 
     def deploy(
         self,
         model: str,
         number: int | None = None,
         *,
-        actor: str,
+        actor: str | Actor,
         canary: float | None = None,
         shadow: float | None = None,
         sticky: str | None = None,
@@ -180,7 +191,9 @@ class Registry:
             action = verb if same else self._allowed(version, verb, force)
             return _change(connection, planned, present, action, version.number, actor, reason)
 
-    def promote(self, model: str, *, actor: str, force: bool = False, reason: str = "") -> Route:
+    def promote(
+        self, model: str, *, actor: str | Actor, force: bool = False, reason: str = ""
+    ) -> Route:
         """Route all calls to the canary, or else to the shadow; raises `Conflict` without one.
 
         A rejected version needs `force`, as `deploy` does. A running roll-out is stopped.
@@ -192,7 +205,7 @@ class Registry:
             action = self._allowed(version, "promote", force)
             return _change(connection, planned, present, action, version.number, actor, reason)
 
-    def rollback(self, model: str, *, actor: str, reason: str = "") -> Route:
+    def rollback(self, model: str, *, actor: str | Actor, reason: str = "") -> Route:
         """Return to the route before the present one, whatever it was; raises `Conflict`.
 
         Repeated, it walks further back, to the first deploy. A running roll-out is stopped, and
@@ -206,14 +219,24 @@ class Registry:
             audit_route(connection, "rollback", route, present, route.number, actor, reason)
             return route
 
-    def undeploy(self, model: str, *, actor: str, reason: str = "") -> None:
+    def undeploy(self, model: str, *, actor: str | Actor, reason: str = "") -> None:
         """Take a model's route away; raises `Conflict` where there is none."""
         with self._database.write() as connection:
             route = _present(connection, model)
             rollouts.stop(connection, model, "undeploy", actor)
             generation = routing.undeploy(connection, route, actor=actor, reason=reason)
-            details = {"generation": generation}
-            write_audit(connection, "undeploy", model, route.number, actor, reason, details)
+            write_audit(
+                connection,
+                action="undeploy",
+                actor=actor,
+                kind="model",
+                subject=model,
+                reason=reason,
+                model=model,
+                number=route.number,
+                before=route_state(route),
+                details={"generation": generation},
+            )
 
     def roll_out(
         self,
@@ -221,7 +244,7 @@ class Registry:
         number: int | None = None,
         *,
         plan: Plan,
-        actor: str,
+        actor: str | Actor,
         sticky: str | None = None,
         options: Mapping[str, object] | None = None,
         force: bool = False,
@@ -307,7 +330,7 @@ def _record(
     model: str,
     bundle: Bundle,
     files: list[dict[str, Any]],
-    actor: str,
+    actor: str | Actor,
     reason: str,
 ) -> Version:
     digest = bundle.digest
@@ -327,11 +350,25 @@ def _record(
     state: State = "rejected" if verdict == "failed" else "accepted"
     connection.execute(
         insert(versions).values(
-            model=model, number=number, digest=digest, state=state, created=now, actor=actor
+            model=model,
+            number=number,
+            digest=digest,
+            state=state,
+            created=now,
+            actor=as_actor(actor).name,
         )
     )
-    details = {"digest": digest, "state": state}
-    write_audit(connection, "publish", model, number, actor, reason, details)
+    write_audit(
+        connection,
+        action="publish",
+        actor=actor,
+        kind="model",
+        subject=model,
+        reason=reason,
+        model=model,
+        number=number,
+        after={"digest": digest, "state": state},
+    )
     return queries.find_version(connection, model, number)
 
 
@@ -392,7 +429,7 @@ def _change(
     previous: Route | None,
     action: str,
     number: int,
-    actor: str,
+    actor: str | Actor,
     reason: str,
 ) -> Route:
     rollouts.stop(connection, route.model, action, actor)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
+from modelyard.core.identity import Actor, as_actor
 from modelyard.core.rollout import Figures, Guard, Move, Plan, Progress, Reading, Rollout, Standing
 from modelyard.core.route import Route, Shadow
 from modelyard.registry import queries, routing
@@ -139,7 +140,7 @@ def start(
     plan: Plan,
     *,
     action: str,
-    actor: str,
+    actor: str | Actor,
     reason: str,
 ) -> Rollout:
     """Make the first step from `base`, the stable version's own route, which is put in place."""
@@ -161,7 +162,7 @@ def start(
             every_s=plan.every_s,
             guards=[guard.text for guard in plan.guards],
             least_calls=plan.least_calls,
-            actor=actor,
+            actor=as_actor(actor).name,
             started=now,
             state="running",
             step=0,
@@ -183,10 +184,10 @@ def start(
     return _to_rollout(connection, row)
 
 
-def stop(connection: Connection, model: str, action: str, actor: str) -> None:
+def stop(connection: Connection, model: str, action: str, actor: str | Actor) -> None:
     """End a model's running roll-out, because somebody changes the route by hand."""
     for rollout in _list(connection, (rollouts.c.model == model) & (rollouts.c.state == "running")):
-        reason = f"{actor} changed the route: {action}"
+        reason = f"{as_actor(actor).name} changed the route: {action}"
         _record(connection, rollout, "stopped", rollout.percent, (), reason)
         _end(connection, rollout.id, "stopped", reason)
 

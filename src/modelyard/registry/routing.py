@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from modelyard.core.errors import Conflict
+from modelyard.core.identity import Actor, as_actor
 from modelyard.core.route import Route
 from modelyard.registry import queries
 from modelyard.registry.tables import route_changes, routes
@@ -22,7 +23,7 @@ def change(
     route: Route,
     *,
     action: str,
-    actor: str,
+    actor: str | Actor,
     reason: str,
     before: int | None = None,
 ) -> Route:
@@ -44,7 +45,7 @@ def change(
     return dataclasses.replace(route, generation=generation)
 
 
-def rollback(connection: Connection, model: str, *, actor: str, reason: str) -> Route:
+def rollback(connection: Connection, model: str, *, actor: str | Actor, reason: str) -> Route:
     """Return to the change before the present one; raises `Conflict` at the first."""
     last = _last_change(connection, model)
     target = _find_change(connection, last.before) if last is not None else None
@@ -68,7 +69,7 @@ def rollback(connection: Connection, model: str, *, actor: str, reason: str) -> 
     return dataclasses.replace(route, generation=generation)
 
 
-def undeploy(connection: Connection, route: Route, *, actor: str, reason: str) -> int:
+def undeploy(connection: Connection, route: Route, *, actor: str | Actor, reason: str) -> int:
     """Take the route away; a rollback brings it back. Returns the generation."""
     return _append(
         connection,
@@ -98,7 +99,7 @@ def _append(
     action: str,
     columns: dict[str, Any],
     before: int | None,
-    actor: str,
+    actor: str | Actor,
     reason: str,
 ) -> int:
     generation = queries.generation(connection) + 1
@@ -109,7 +110,7 @@ def _append(
             action=action,
             before=before,
             changed=datetime.datetime.now(datetime.UTC),
-            actor=actor,
+            actor=as_actor(actor).name,
             reason=reason,
             **columns,
         )

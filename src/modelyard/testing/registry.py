@@ -153,8 +153,8 @@ class RegistrySuite(ABC):
         assert [version.aliases for version in registry.versions("churn")] == [(), ("champion",)]
         assert registry.models()[0].aliases == {"champion": 2}
         rows = [row for row in registry.audit() if row.action == "set_alias"]
-        assert [(row.actor, row.number, row.details["previous"]) for row in rows] == [
-            ("bob", 2, 1),
+        assert [(row.actor, row.number, row.before) for row in rows] == [
+            ("bob", 2, {"alias": "champion", "version": 1}),
             ("ann", 1, None),
         ]
         with pytest.raises(NotFound):
@@ -222,7 +222,7 @@ class RegistrySuite(ABC):
             registry.rollback("churn", actor="bob")
         assert caught.value.code == "nothing_earlier"
         assert [change.number for change in registry.route_history("churn")] == [1, 2, 3, 2, 1]
-        assert registry.audit()[0].details["previous"] == 2
+        assert (registry.audit()[0].before or {})["targets"][0]["version"] == 2
 
     def test_a_deploy_after_a_rollback_goes_on_from_there(
         self, registry: Registry, tmp_path: Path
@@ -311,7 +311,7 @@ class RegistrySuite(ABC):
         rollback = rows[1]
         assert (rollback.actor, rollback.model, rollback.number) == ("eve", "churn", 1)
         assert rollback.reason == "it was bad"
-        assert rows[-1].details["state"] == "accepted"
+        assert (rows[-1].after or {})["state"] == "accepted"
         assert len(registry.audit()) == 8
         assert registry.audit(limit=2) == registry.audit()[:2]
 
@@ -359,7 +359,7 @@ class RegistrySuite(ABC):
         ]
         newest = registry.audit()[0]
         assert (newest.actor, newest.number, newest.reason) == ("bob", 3, "it is better")
-        assert newest.details["targets"] == [{"version": 3, "weight": 100.0}]
+        assert (newest.after or {})["targets"] == [{"version": 3, "weight": 100.0}]
         for before in (shadow, wider, canary):
             assert registry.rollback("churn", actor="ann").says(before)
         assert registry.promote("churn", actor="ann").number == 2

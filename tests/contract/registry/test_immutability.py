@@ -31,7 +31,7 @@ _SQLITE = [
     "FROM rollout_moves",
     "INSERT OR REPLACE INTO versions SELECT model, number, digest, 'accepted', created, actor "
     "FROM versions",
-    "REPLACE INTO audit SELECT id, at, 'nobody', action, model, number, reason, details FROM audit",
+    "REPLACE INTO audit SELECT * FROM audit",
 ]
 _POSTGRESQL = ["TRUNCATE audit", "TRUNCATE versions CASCADE", "TRUNCATE rollout_moves"]
 
