@@ -179,9 +179,13 @@ def list_changes(connection: Connection, model: str) -> list[RouteChange]:
     ]
 
 
-def list_audit(connection: Connection, model: str | None, limit: int) -> list[AuditRow]:
-    """The newest audit rows, newest first."""
+def list_audit(
+    connection: Connection, model: str | None, limit: int, before: int | None = None
+) -> list[AuditRow]:
+    """The newest audit rows, newest first; of those with a smaller id than `before`."""
     query = select(audit).order_by(audit.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(audit.c.id < before)
     if model is not None:
         query = query.where(audit.c.model == model)
     return [to_audit_row(row) for row in connection.execute(query).mappings()]

@@ -18,11 +18,16 @@ from modelyard.core.ports import BlobStore
 from modelyard.core.records import AuditRow, Finding, Model, RouteChange, State, Version
 from modelyard.core.rollout import Plan, Rollout
 from modelyard.core.route import Route, Target
+from modelyard.core.rules import Rules
 from modelyard.registry import queries, repair, rollouts, routing
+from modelyard.registry.access import read_rules
 from modelyard.registry.auditing import audit_route, route_state, write_audit
 from modelyard.registry.database import Database
+from modelyard.registry.keys import KeyBook
+from modelyard.registry.mappings import MappingBook
 from modelyard.registry.rollouts import RolloutBook
 from modelyard.registry.tables import aliases, bundles, models, versions
+from modelyard.registry.tenants import TenantBook
 
 
 class Registry:
@@ -276,6 +281,31 @@ class Registry:
         """The progressive roll-outs, for the servers that move them and for who looks on."""
         return RolloutBook(self._database)
 
+    @property
+    def tenants(self) -> TenantBook:
+        """The tenants."""
+        return TenantBook(self._database)
+
+    @property
+    def keys(self) -> KeyBook:
+        """The API keys."""
+        return KeyBook(self._database)
+
+    @property
+    def mappings(self) -> MappingBook:
+        """The identity mappings."""
+        return MappingBook(self._database)
+
+    def rules(self, known: int | None = None) -> Rules | None:
+        """All that a gate goes by; None where its sequence is `known`: one cheap look."""
+        with self._database.read() as connection:
+            return read_rules(connection, known)
+
+    @property
+    def policies(self) -> PolicyBook:
+        """The home's policy."""
+        return PolicyBook(self._database)
+
     def routes(self) -> list[Route]:
         """Every model's present route, by model."""
         with self._database.read() as connection:
@@ -291,10 +321,12 @@ class Registry:
         with self._database.read() as connection:
             return queries.list_changes(connection, model)
 
-    def audit(self, *, model: str | None = None, limit: int = 100) -> list[AuditRow]:
-        """Who changed what, newest first."""
+    def audit(
+        self, *, model: str | None = None, limit: int = 100, before: int | None = None
+    ) -> list[AuditRow]:
+        """Who changed what, newest first; only rows with a smaller id than `before`."""
         with self._database.read() as connection:
-            return queries.list_audit(connection, model, limit)
+            return queries.list_audit(connection, model, limit, before)
 
     def check(self) -> list[Finding]:
         """Leftovers, and missing or damaged blobs of known versions; reads every byte of them."""

@@ -1,0 +1,1 @@
+"""The administration on the machine itself: every operation, done on the registry."""

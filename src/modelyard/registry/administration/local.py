@@ -1,0 +1,55 @@
+"""The administration on the machine itself."""
+
+import dataclasses
+from pathlib import Path
+from typing import TypeVar
+
+from modelyard.bundle.archive import export_bundle, import_bundle
+from modelyard.core.administration.models import Export, Publish
+from modelyard.core.administration.operation import Request
+from modelyard.core.identity import Actor, Principal
+from modelyard.core.names import Reference
+from modelyard.core.records import Version
+from modelyard.registry.administration import audit, models, routes, servers
+from modelyard.registry.administration.office import Office, perform
+
+A = TypeVar("A")
+
+_AREAS = (models, routes, servers, audit)
+"""Imported for what they register."""
+
+
+class LocalAdministration:
+    """The port `Administration` over a registry and the files of a home."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    def on_behalf_of(self, principal: Principal, actor: Actor) -> "LocalAdministration":
+        """The same, for somebody who asks over the network."""
+        return LocalAdministration(
+            dataclasses.replace(self._office, principal=principal, actor=actor)
+        )
+
+    def do(self, request: Request[A]) -> A:
+        """Do what is asked."""
+        answer: A = perform(request, self._office)
+        return answer
+
+    def publish(self, request: Publish, archive: Path) -> Version:
+        """Publish the bundle in a file that `export` wrote, under the name that it carries."""
+        office = self._office
+        # Held until published: in between, nothing refers to what was put.
+        with office.blobs.hold():
+            bundle = import_bundle(archive, office.blobs)
+            return office.registry.publish(
+                bundle,
+                actor=office.actor,
+                reason=request.reason or f"imported {archive.name}",
+            )
+
+    def export(self, request: Export, target: Path) -> None:
+        """Write a version's bundle to a file."""
+        registry = self._office.registry
+        version = registry.resolve(Reference.parse(request.reference))
+        export_bundle(registry.bundle(version), target)
