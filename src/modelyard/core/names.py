@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from modelyard.core.errors import Invalid
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]!-]{1,128}")
 
 
 def check_name(name: str, what: str = "model") -> str:
@@ -18,6 +19,17 @@ def check_name(name: str, what: str = "model") -> str:
             field=what,
         )
     return name
+
+
+def check_pattern(pattern: str, what: str = "models") -> str:
+    """The pattern itself, if it is one: a name with `*`, `?` and `[…]` in it, as a shell's."""
+    if not _PATTERN.fullmatch(pattern):
+        raise Invalid(
+            "bad_pattern",
+            f"'{pattern:.140}' is no pattern of names: write a model's name, or 'churn*', or '*'",
+            field=what,
+        )
+    return pattern
 
 
 @dataclass(frozen=True, slots=True)

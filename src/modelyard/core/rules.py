@@ -29,12 +29,20 @@ class Key:
     name: str
     role: Role
     scope: Scope = WHOLE_SCOPE
-    salt: bytes
-    digest: bytes
+    salt: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
     created_at: float
     expires_at: float | None = None
     revoked_at: float | None = None
     replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedKey:
+    """A key that was just made, with its text: the only moment at which anybody has it."""
+
+    key: Key
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,7 +81,7 @@ tariffs = Table(
     Column("currency", String(8), nullable=False),
 )
 
-# One row: the document, and its version, which grows with every change.
+# At most one row: the document, and its version, which grows with every change.
 policy = Table(
     "policy",
     metadata,

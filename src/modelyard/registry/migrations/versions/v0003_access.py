@@ -15,7 +15,7 @@ _INSTANT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Make the tables, with the default tenant, no keys, and a policy that asks for nothing."""
+    """Make the tables, with the default tenant, and without keys."""
     sequence = op.create_table(
         "access_sequence",
         sa.Column("id", sa.Integer(), autoincrement=False),
@@ -27,14 +27,13 @@ def upgrade() -> None:
     _make_keys()
     _make_mappings()
     _make_limits()
-    policy = op.create_table(
+    op.create_table(
         "policy",
         sa.Column("id", sa.Integer(), autoincrement=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("document", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_policy"),
     )
-    op.bulk_insert(policy, [{"id": 1, "version": 1, "document": {}}])
 
 
 def _make_tenants() -> None:
