@@ -59,3 +59,11 @@ class Policy:
 
 
 NO_POLICY: Final = Policy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyVersion:
+    """A policy and the number that it was put in force under; a home begins at 0."""
+
+    number: int
+    policy: Policy

@@ -25,6 +25,7 @@ from modelyard.registry.auditing import audit_route, route_state, write_audit
 from modelyard.registry.database import Database
 from modelyard.registry.keys import KeyBook
 from modelyard.registry.mappings import MappingBook
+from modelyard.registry.policies import PolicyBook
 from modelyard.registry.rollouts import RolloutBook
 from modelyard.registry.tables import aliases, bundles, models, versions
 from modelyard.registry.tenants import TenantBook
