@@ -1,30 +1,31 @@
 """A bundle at hand: its manifest, and a local file for each of its paths."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
 
-from modelyard.bundle.digest import PREFIX, sha256_bytes, sha256_file
+from modelyard.bundle.digest import PREFIX, sha256_bytes
 from modelyard.bundle.manifest import MANIFEST_PATH, FileEntry, Manifest
 from modelyard.core.errors import DamagedBundle, ModelyardError, NotFound
-from modelyard.core.ports import BlobStore
+from modelyard.core.ports import BlobStore, File
 
 _PIECE: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An immutable package. `files` maps the paths inside the bundle to local files.
+    """An immutable package. `files` maps the paths inside the bundle to where their
+    bytes are.
 
     Nothing read through `read` or opened after `verify` can differ from what the digest named.
     """
 
     manifest: Manifest
-    files: Mapping[str, Path]
+    files: Mapping[str, File]
 
     @property
     def digest(self) -> str:
@@ -47,53 +48,63 @@ class Bundle:
     def read(self, path: str) -> bytes:
         """A file's bytes, verified; raises `DamagedBundle` naming the path."""
         entry = self.entry(path)
-        try:
-            data = self.files[path].read_bytes()
-        except FileNotFoundError:
-            raise _missing(path) from None
+        with _named(path), self.files[path].open("rb") as file:
+            data = file.read()
         if len(data) != entry.size or sha256_bytes(data) != entry.sha256:
             raise _damaged(path)
         return data
 
     def copy(self, path: str, target: BinaryIO) -> None:
         """Write a file's bytes, verified as they are written; raises `DamagedBundle`."""
-        entry = self.entry(path)
-        digest, size = hashlib.sha256(), 0
-        try:
-            with self.files[path].open("rb") as source:
-                while piece := source.read(_PIECE):
-                    target.write(piece)
-                    digest.update(piece)
-                    size += len(piece)
-        except FileNotFoundError:
-            raise _missing(path) from None
-        if size != entry.size or digest.hexdigest() != entry.sha256:
-            raise _damaged(path)
+        for piece in self._pieces(path):
+            target.write(piece)
 
     def verify(self) -> None:
         """Read every byte and hold it against its digest; raises `DamagedBundle`."""
         for entry in self.manifest.files:
-            path = self.files[entry.path]
-            if not path.is_file():
-                raise _missing(entry.path)
-            if path.stat().st_size != entry.size or sha256_file(path) != entry.sha256:
-                raise _damaged(entry.path)
+            for _ in self._pieces(entry.path):
+                pass
+
+    def _pieces(self, path: str) -> Iterator[bytes]:
+        """A file's bytes; raises at their end where they were not those of the digest."""
+        entry = self.entry(path)
+        digest, size = hashlib.sha256(), 0
+        with _named(path), self.files[path].open("rb") as source:
+            while size <= entry.size and (piece := source.read(_PIECE)):
+                digest.update(piece)
+                size += len(piece)
+                yield piece
+        if size != entry.size or digest.hexdigest() != entry.sha256:
+            raise _damaged(path)
 
     @staticmethod
     def from_store(store: BlobStore, digest: str) -> "Bundle":
         """The bundle of that digest in a blob store, its manifest verified, its files not yet."""
         hexdigest = digest.removeprefix(PREFIX)
-        data = store.path(hexdigest).read_bytes()
+        file = store.file(hexdigest)
+        with _named(MANIFEST_PATH), file.open("rb") as opened:
+            data = opened.read()
         if sha256_bytes(data) != hexdigest:
             raise _damaged(MANIFEST_PATH)
         manifest = Manifest.decode(data)
-        files: dict[str, Path] = {}
+        files: dict[str, File] = {}
         for entry in manifest.files:
             try:
-                files[entry.path] = store.path(entry.sha256)
+                files[entry.path] = store.file(entry.sha256)
             except NotFound:
                 raise _missing(entry.path) from None
         return Bundle(manifest, files)
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Say of which of the bundle's files it is that it cannot be read."""
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError):
+        raise _missing(path) from None
+    except DamagedBundle:
+        raise _damaged(path) from None
 
 
 def _damaged(path: str) -> ModelyardError:

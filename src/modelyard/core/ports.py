@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final, Literal, Protocol
 
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array
@@ -39,6 +38,15 @@ class Runtime(Protocol):
         ...
 
 
+class File(Protocol):
+    """Bytes that can be read again and again: a `Path`, or what is decrypted as it is read."""
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO:
+        """The bytes from their beginning; raises `FileNotFoundError`, and `DamagedBundle` where
+        it can tell."""
+        ...
+
+
 class BlobStore(Protocol):
     """Bytes by their sha256 (lower-case hex, without prefix). Blobs are immutable.
 
@@ -46,7 +54,7 @@ class BlobStore(Protocol):
     whatever that registry does not refer to.
     """
 
-    def put(self, source: Path | bytes | BinaryIO) -> str:
+    def put(self, source: File | bytes | BinaryIO) -> str:
         """Store a file's bytes, or bytes, durably before returning their sha256.
 
         Idempotent, and a damaged blob is replaced. Raises `Exhausted` when the disk is full.
@@ -57,8 +65,8 @@ class BlobStore(Protocol):
         """Whether a blob is here."""
         ...
 
-    def path(self, digest: str) -> Path:
-        """A local, read-only file with the blob's bytes; raises `NotFound`. Not verified."""
+    def file(self, digest: str) -> File:
+        """The blob's bytes, here on this machine; raises `NotFound`. Not verified."""
         ...
 
     def delete(self, digest: str) -> None:

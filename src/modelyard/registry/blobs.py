@@ -1,4 +1,7 @@
-"""Blobs in a local folder, laid out as in an OCI image layout: `blobs/sha256/<hex>`."""
+"""Blobs in a local folder, laid out as in an OCI image layout: `blobs/sha256/<hex>`.
+
+Encrypted ones are `blobs/sealed/<hex>`, by the sha256 of their content.
+"""
 
 import contextlib
 import fcntl
@@ -9,11 +12,13 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
-from modelyard.bundle.digest import sha256_file
 from modelyard.bundle.draft import PREFIX, Draft, full_disk_named, sync_folder
+from modelyard.bundle.encryption import SealedFile, seal
+from modelyard.bundle.keyring import Keyring
 from modelyard.core.errors import Conflict, NotFound
+from modelyard.core.ports import File
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -26,57 +31,77 @@ class LocalBlobStore:
     Who puts holds a shared `flock` on one file; who collects holds it alone. The kernel lets go of
     a lock when its process dies, so a killed publish never blocks a repair, and a running one
     always does, however long it takes.
+
+    With `keys` what is put is encrypted, and lies in a folder beside the plain one. Both are read.
     """
 
-    def __init__(self, root: Path, *, patience_s: float = 5.0) -> None:
+    def __init__(self, root: Path, *, keys: Keyring | None = None, patience_s: float = 5.0) -> None:
         self._root = root
-        self._folder = root / "blobs" / "sha256"
+        self._keys = keys or Keyring()
+        self._plain = root / "blobs" / "sha256"
+        self._sealed = root / "blobs" / "sealed"
         self._lock_path = root / "blobs" / ".lock"
         self._patience_s = patience_s
 
-    def put(self, source: Path | bytes | BinaryIO) -> str:
+    def put(self, source: File | bytes | BinaryIO) -> str:
         """Store bytes durably and return their sha256; see `BlobStore`."""
         if isinstance(source, bytes):
             return self._put_stream(io.BytesIO(source))
-        if isinstance(source, Path):
-            if source.parent == self._folder:
-                # Its own blob, as after an import: only the digest can be in question.
-                return sha256_file(source)
-            with source.open("rb") as file:
-                return self._put_stream(file)
-        return self._put_stream(source)
+        if hasattr(source, "read"):
+            return self._put_stream(cast(BinaryIO, source))
+        with source.open("rb") as file:
+            if self._is_own(source):
+                # As after an import: only the digest can be in question.
+                return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+            return self._put_stream(file)
+
+    def _is_own(self, source: File) -> bool:
+        """Whether it is what a put would make of it."""
+        if isinstance(source, SealedFile):
+            return source.path.parent == self._sealed
+        return not self._keys and isinstance(source, Path) and source.parent == self._plain
 
     def _put_stream(self, stream: BinaryIO) -> str:
-        self._make_folders()
-        digest = hashlib.sha256()
-        with Draft(self._folder) as draft:
-            while chunk := stream.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                with full_disk_named():
-                    draft.file.write(chunk)
-            name = digest.hexdigest()
+        folder = self._sealed if self._keys else self._plain
+        self._make_folder(folder)
+        with Draft(folder) as draft:
+            if self._keys:
+                name = seal(stream, draft.file, self._keys.current())
+            else:
+                name = _copy(stream, draft.file)
             # Replacing a blob with the same bytes is invisible, and heals a damaged one.
-            draft.publish(self._folder / name, _READ_ONLY)
+            draft.publish(folder / name, _READ_ONLY)
+        if self._keys:
+            (self._plain / name).unlink(missing_ok=True)
         return name
 
     def has(self, digest: str) -> bool:
         """Whether a blob is here."""
-        return self._path(digest).is_file()
+        name = _checked(digest)
+        return (self._sealed / name).is_file() or (self._plain / name).is_file()
 
-    def path(self, digest: str) -> Path:
+    def file(self, digest: str) -> File:
         """The blob's file, not verified; raises `NotFound`."""
-        path = self._path(digest)
-        if not path.is_file():
+        name = _checked(digest)
+        sealed, plain = self._sealed / name, self._plain / name
+        # Without a key a plain one comes first: it can be read.
+        if sealed.is_file() and (self._keys or not plain.is_file()):
+            return self._sealed_file(name)
+        if not plain.is_file():
             raise NotFound("no_such_blob", f"there is no blob sha256:{digest} in {self._root}")
-        return path
+        return plain
+
+    def _sealed_file(self, name: str) -> SealedFile:
+        return SealedFile(self._sealed / name, self._keys)
 
     def delete(self, digest: str) -> None:
         """Remove a blob; one that is not here is no error."""
-        self._path(digest).unlink(missing_ok=True)
+        for folder in (self._sealed, self._plain):
+            (folder / _checked(digest)).unlink(missing_ok=True)
 
     def digests(self) -> Iterator[str]:
         """Every blob here, in no order."""
-        return (name for name in self._names() if _DIGEST.fullmatch(name))
+        return iter({path.name for path in self._paths() if _DIGEST.fullmatch(path.name)})
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -86,20 +111,23 @@ class LocalBlobStore:
             yield
 
     def leftovers(self) -> Sequence[str]:
-        """The drafts in the folder."""
-        return sorted(name for name in self._names() if name.startswith(PREFIX))
+        """The drafts in the folders."""
+        return sorted(path.name for path in self._paths() if path.name.startswith(PREFIX))
 
     def collect(self, referenced: Callable[[], Set[str]]) -> Sequence[str]:
         """Delete leftovers and unreferenced blobs; see `BlobStore`."""
-        if not self._folder.is_dir():
+        if not self._lock_path.parent.is_dir():
             return []
         with self._lock_file() as descriptor:
             self._lock_alone(descriptor)
             kept = referenced()
             doomed = [*self.leftovers(), *sorted(set(self.digests()) - kept)]
             for name in doomed:
-                (self._folder / name).unlink(missing_ok=True)
-            sync_folder(self._folder)
+                for folder in (self._sealed, self._plain):
+                    (folder / name).unlink(missing_ok=True)
+            for folder in (self._sealed, self._plain):
+                if folder.is_dir():
+                    sync_folder(folder)
         return doomed
 
     def _lock_alone(self, descriptor: int) -> None:
@@ -121,28 +149,37 @@ class LocalBlobStore:
 
     @contextlib.contextmanager
     def _lock_file(self) -> Iterator[int]:
-        self._make_folders()
+        self._make_folder(self._plain)
         descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             yield descriptor
         finally:
             os.close(descriptor)
 
-    def _make_folders(self) -> None:
-        if self._folder.is_dir():
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
             return
         with full_disk_named():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            for folder in (self._folder.parent, self._root, self._root.parent):
-                sync_folder(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            for each in (folder.parent, self._root, self._root.parent):
+                sync_folder(each)
 
-    def _names(self) -> Sequence[str]:
-        try:
-            return [path.name for path in self._folder.iterdir()]
-        except FileNotFoundError:
-            return []
+    def _paths(self) -> Iterator[Path]:
+        for folder in (self._sealed, self._plain):
+            with contextlib.suppress(FileNotFoundError):
+                yield from folder.iterdir()
 
-    def _path(self, digest: str) -> Path:
-        if not _DIGEST.fullmatch(digest):
-            raise NotFound("no_such_blob", f"'{digest:.80}' is not the sha256 of anything")
-        return self._folder / digest
+
+def _copy(stream: BinaryIO, target: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := stream.read(_CHUNK_BYTES):
+        digest.update(chunk)
+        with full_disk_named():
+            target.write(chunk)
+    return digest.hexdigest()
+
+
+def _checked(digest: str) -> str:
+    if not _DIGEST.fullmatch(digest):
+        raise NotFound("no_such_blob", f"'{digest:.80}' is not the sha256 of anything")
+    return digest

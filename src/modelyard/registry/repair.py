@@ -1,12 +1,13 @@
 """Hold a blob store against what the registry refers to: name what is wrong, collect leftovers."""
 
+import hashlib
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from modelyard.bundle.digest import PREFIX, sha256_file
-from modelyard.core.errors import NotFound
+from modelyard.bundle.digest import PREFIX
+from modelyard.core.errors import DamagedBundle, NotFound
 from modelyard.core.ports import BlobStore
 from modelyard.core.records import Finding, Problem
 from modelyard.registry.database import Database
@@ -74,9 +75,12 @@ def _uses(connection: Connection) -> Sequence[_Use]:
 
 def _problem(blobs: BlobStore, digest: str) -> Problem | None:
     try:
-        actual = sha256_file(blobs.path(digest))
-    except NotFound:
+        with blobs.file(digest).open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    except (NotFound, FileNotFoundError):
         return Problem.MISSING_BLOB
+    except DamagedBundle:
+        return Problem.DAMAGED_BLOB
     return None if actual == digest else Problem.DAMAGED_BLOB
 
 

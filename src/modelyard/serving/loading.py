@@ -9,10 +9,12 @@ import msgspec
 
 from modelyard import __version__
 from modelyard.bundle.bundle import Bundle
+from modelyard.bundle.encryption import SealedFile
+from modelyard.bundle.keyring import Keyring
 from modelyard.bundle.manifest import Manifest
 from modelyard.bundle.samples import Samples, decode_samples
 from modelyard.bundle.trust import EXTERNAL_DATA
-from modelyard.core.ports import Runtime
+from modelyard.core.ports import File, Runtime
 from modelyard.runtimes.open import open_runtime, platform_of
 from modelyard.serving.cost import BatchCost
 from modelyard.serving.endpoint import Identity
@@ -31,7 +33,9 @@ _TWICE_BYTES: Final = 128 * 1024 * 1024
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A version to serve, where its files lie, and how to serve it. Travels between processes.
 
-    `threads` are those of one run; with 0 a heavy model takes as many as there are `cores`.
+    Of its `files` those of the paths in `sealed` are encrypted, with a key that `encryption_key`
+    says where to find: the key itself does not travel. `threads` are those of one run; with 0 a
+    heavy model takes as many as there are `cores`.
     """
 
     model: str
@@ -41,17 +45,23 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     cores: int
     threads: int = 0
+    sealed: tuple[str, ...] = ()
+    encryption_key: str = ""
 
     @staticmethod
     def of(
         model: str, version: int, bundle: Bundle, limits: Limits, *, cores: int, threads: int = 0
     ) -> "Job":
         """The job of serving a bundle whose files are local."""
+        places = {path: _place(file) for path, file in bundle.files.items()}
+        sealed = {path: file for path, file in bundle.files.items() if isinstance(file, SealedFile)}
         return Job(
             model=model,
             version=version,
             manifest=bundle.manifest.encode(),
-            files={path: str(file.absolute()) for path, file in bundle.files.items()},
+            files={path: str(place.absolute()) for path, place in places.items()},
+            sealed=tuple(sorted(sealed)),
+            encryption_key=next((file.keys.source for file in sealed.values()), ""),
             limits=limits,
             cores=cores,
             threads=threads,
@@ -106,9 +116,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def bundle(self) -> Bundle:
         """The bundle; its files are not verified yet."""
-        return Bundle(
-            Manifest.decode(self.manifest), {path: Path(file) for path, file in self.files.items()}
-        )
+        keys = Keyring(self.encryption_key)
+        files: dict[str, File] = {path: Path(file) for path, file in self.files.items()}
+        files |= {path: SealedFile(Path(self.files[path]), keys) for path in self.sealed}
+        return Bundle(Manifest.decode(self.manifest), files)
+
+
+def _place(file: File) -> Path:
+    """Where a file lies on this machine's disks."""
+    if isinstance(file, SealedFile):
+        return file.path
+    if isinstance(file, Path):
+        return file
+    raise TypeError(f"a bundle's file is a {type(file).__name__}, which no other process can open")
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder(order="sorted")

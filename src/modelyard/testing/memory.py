@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from modelyard.core.errors import Conflict, NotFound
+from modelyard.core.ports import File
 from modelyard.registry.registry import Registry
 
 
 class MemoryBlobStore:
-    """A blob store that ends with its process; files appear when `path` asks for them."""
+    """A blob store that ends with its process; files appear when they are asked for."""
 
     def __init__(self) -> None:
         self._blobs: dict[str, bytes] = {}
@@ -25,12 +26,15 @@ class MemoryBlobStore:
         self._holders = 0
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def put(self, source: Path | bytes | BinaryIO) -> str:
+    def put(self, source: File | bytes | BinaryIO) -> str:
         """Keep the bytes; see `BlobStore`."""
-        if isinstance(source, Path):
-            data = source.read_bytes()
+        if isinstance(source, bytes):
+            data = source
+        elif hasattr(source, "read"):
+            data = source.read()
         else:
-            data = source if isinstance(source, bytes) else source.read()
+            with source.open("rb") as file:
+                data = file.read()
         digest = hashlib.sha256(data).hexdigest()
         self._blobs[digest] = data
         return digest
@@ -39,7 +43,7 @@ class MemoryBlobStore:
         """Whether a blob is here."""
         return digest in self._blobs
 
-    def path(self, digest: str) -> Path:
+    def file(self, digest: str) -> Path:
         """A file with the blob's bytes, in a folder that goes with the store."""
         if digest not in self._blobs:
             raise NotFound("no_such_blob", f"there is no blob sha256:{digest}")

@@ -29,7 +29,7 @@ def test_looking_makes_no_folder(tmp_path: Path) -> None:
 def test_putting_again_heals_a_damaged_blob(tmp_path: Path) -> None:
     """A blob whose bytes went bad is replaced by a good copy."""
     store = LocalBlobStore(tmp_path)
-    path = store.path(store.put(b"good"))
+    path = store.file(store.put(b"good"))
     path.chmod(0o644)
     path.write_bytes(b"evil")
     store.put(b"good")
@@ -40,7 +40,7 @@ def test_its_own_damaged_blob_is_not_believed(tmp_path: Path) -> None:
     """Put from the store's own path tells the digest of the bytes, not of the name."""
     store = LocalBlobStore(tmp_path)
     digest = store.put(b"good")
-    path = store.path(digest)
+    path = store.file(digest)
     path.chmod(0o644)
     path.write_bytes(b"evil")
     assert store.put(path) != digest
