@@ -18,7 +18,8 @@ from modelyard.core.errors import Cancelled, Kind, ModelyardError
 if TYPE_CHECKING:
     from modelyard.core.ports import Permit, Served
 
-_PREFIX: Final = os.urandom(6).hex()
+PREFIX: Final = os.urandom(6).hex()
+"""With what the ids of this process's calls begin."""
 _COUNT: Final = itertools.count(1)
 
 
@@ -125,7 +126,7 @@ class Call:
     @property
     def id(self) -> str:
         """An id that no other call has, in this process or any other; text only when asked for."""
-        return f"{_PREFIX}-{self.number:x}"
+        return f"{PREFIX}-{self.number:x}"
 
     @property
     def tenant(self) -> str:

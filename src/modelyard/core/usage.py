@@ -1,5 +1,6 @@
 """What a call is measured by: units, amounts, prices, and the event that it leaves behind."""
 
+import datetime
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -97,3 +98,107 @@ def billable(call: Call, unit: Unit) -> int:
 def cost_nano(amount: int, tariff: Tariff) -> int:
     """The price of an amount, rounded down to a billionth."""
     return amount * tariff.nano // STEPS[tariff.unit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a call is metered as: for whom, of which version, in which unit, at which price."""
+
+    tenant: str
+    key: str
+    model: str
+    version: int
+    unit: Unit
+    nano: int
+    currency: str
+
+    @property
+    def tariff(self) -> Tariff:
+        """The price that it carries."""
+        return Tariff(models=self.model, unit=self.unit, nano=self.nano, currency=self.currency)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageEvent:
+    """One call, as it was metered. `amount` is counted in the unit's steps, `cost` in billionths.
+
+    A call that did not end well costs nothing.
+    """
+
+    call: str
+    subject: Subject
+    outcome: Outcome
+    known: Known
+    arrived: datetime.datetime
+    took_us: int
+    rows: int
+    amount: int
+    cost: int
+
+
+GROUPS: Final = ("tenant", "key", "model", "version", "day", "hour", "outcome", "known")
+"""What usage can be added up by. Unit and currency always stay apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageLine:
+    """Usage added up; what it was not grouped by is None. `ok` calls were answered."""
+
+    tenant: str | None = None
+    key: str | None = None
+    model: str | None = None
+    version: int | None = None
+    day: datetime.datetime | None = None
+    hour: datetime.datetime | None = None
+    outcome: Outcome | None = None
+    known: Known | None = None
+    unit: Unit
+    currency: str
+    calls: int
+    ok: int
+    rows: int
+    amount: int
+    cost: int
+    took_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrecorded:
+    """Calls of which nothing but their number could be kept, for want of room on the disk."""
+
+    tenant: str
+    key: str
+    model: str
+    version: int
+    hour: datetime.datetime
+    calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageReport:
+    """Usage within a time, and what is missing from it.
+
+    `damaged` events could be read no more; over all time, as nobody knows when they were.
+    """
+
+    lines: tuple[UsageLine, ...]
+    unrecorded: tuple[Unrecorded, ...] = ()
+    damaged: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """Whether the spools on this machine and the database say the same.
+
+    `copied` events are in the database, `waiting` ones only in a spool, and will come. Each of
+    `differences` says what does not fit; without any the two agree.
+    """
+
+    spools: int
+    batches: int
+    copied: int
+    compared: int
+    waiting: int
+    unrecorded: int
+    damaged: int
+    differences: tuple[str, ...] = ()

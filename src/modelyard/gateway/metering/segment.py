@@ -1,0 +1,95 @@
+"""A segment that is being written: room taken beforehand, and written through a mapping."""
+
+import contextlib
+import mmap
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from modelyard.core.usage import Subject
+from modelyard.gateway.metering.layout import (
+    EVENT_BYTES,
+    HEAD_BYTES,
+    HEAP_AT,
+    Head,
+    encode_definition,
+    encode_heap,
+)
+
+SUFFIX: Final = ".segment"
+
+
+class Segment:
+    """A file of events that one process writes, on one thread; another thread may read behind it.
+
+    Its room is taken when it is made, so that a full disk is found out then: raises `OSError`.
+    `at` is where the next event goes, `last` the last place that an event fits at. Whoever writes
+    an event moves `at` when the event is whole.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self.size = size
+        self.first = 0
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(self._fd, 0, size)
+            self.memory = mmap.mmap(self._fd, size)
+        except BaseException:
+            os.close(self._fd)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        self.at = HEAD_BYTES
+        self._bottom = size
+        self.last = size - EVENT_BYTES
+        self._synced = -1
+        self.subjects: dict[int, Subject] = {}
+
+    @property
+    def count(self) -> int:
+        """Events that were written."""
+        return (self.at - HEAD_BYTES) // EVENT_BYTES
+
+    def begin(self, spool: str, prefix: str, first: int) -> None:
+        """Make it the spool's next: its first event has the place `first`."""
+        self.first = first
+        head = Head(
+            spool=spool, prefix=prefix, first=first, size=self.size, created_ns=time.time_ns()
+        )
+        self.memory[HEAP_AT : HEAP_AT + 8] = encode_heap(self._bottom)
+        data = head.encode()
+        self.memory[: len(data)] = data
+
+    def define(self, number: int, subject: Subject) -> bool:
+        """Say what a number means, for the events that follow; False where there is no room."""
+        text, descriptor = encode_definition(number, subject)
+        bottom = self._bottom - len(text) - len(descriptor)
+        if bottom < self.at + EVENT_BYTES:
+            return False
+        # Readers must not take what is half-written down there for events.
+        self.memory[HEAP_AT : HEAP_AT + 8] = encode_heap(bottom)
+        self.memory[bottom : bottom + len(text)] = text
+        self.memory[bottom + len(text) : self._bottom] = descriptor
+        self._bottom = bottom
+        self.last = bottom - EVENT_BYTES
+        self.subjects[number] = subject
+        return True
+
+    def read(self, place: int, most: int) -> bytes:
+        """The events from a place of the segment on, at most so many; from any thread."""
+        start = HEAD_BYTES + place * EVENT_BYTES
+        return self.memory[start : min(self.at, start + most * EVENT_BYTES)]
+
+    def sync(self) -> None:
+        """Make what was written so far survive a power cut."""
+        at = self.at
+        if at != self._synced:
+            os.fdatasync(self._fd)
+            self._synced = at
+
+    def close(self) -> None:
+        """Let go of the file, which stays."""
+        self.memory.close()
+        os.close(self._fd)
