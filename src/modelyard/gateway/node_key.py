@@ -1,8 +1,11 @@
-"""A home's own key, with which its node signs what it says: checkpoints and snapshots."""
+"""The key by which a node signs what it must recognise as its own: one for a home, for good."""
 
+import contextlib
 import hashlib
+import logging
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,18 +17,34 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-_FILE: Final = "node.key"
+_log = logging.getLogger(__name__)
+
+FILE_NAME: Final = "node.key"
 
 
 def node_key(home: Path) -> "Ed25519PrivateKey":
-    """The key of a home, in its file `node.key` (PKCS#8, for its owner only), made when it is not
-    there; safe in many processes at once. Raises `Unavailable` for a file that holds none."""
-    file = home / _FILE
+    """The home's key, made if it is not there yet; safe in many processes at once.
+
+    Raises `Unavailable` where the file cannot be read or is no such key.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    file = home / FILE_NAME
     try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        data = _make(file)
-    return _parse(data, file)
+        if not file.exists():
+            _make(file)
+        _check_mode(file)
+        key = load_pem_private_key(file.read_bytes(), password=None)
+    except OSError as error:
+        raise Unavailable(
+            "bad_node_key", f"the node's key {file} cannot be used: {error.strerror}"
+        ) from None
+    except ValueError:
+        raise _no_key(file) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _no_key(file)
+    return key
 
 
 def node_name(public_key: "Ed25519PublicKey") -> str:
@@ -33,48 +52,39 @@ def node_name(public_key: "Ed25519PublicKey") -> str:
     return hashlib.sha256(public_key.public_bytes_raw()).hexdigest()[:32]
 
 
-def _make(file: Path) -> bytes:
-    from cryptography.hazmat.primitives import serialization
+def _make(file: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    data = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
     )
-    draft = file.with_name(f".{_FILE}.{secrets.token_hex(8)}")
+
+    pem = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    draft = file.with_name(f".draft-{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
-            target.write(data)
-            target.flush()
-            os.fsync(target.fileno())
-        # A link never replaces: of two processes at once, both go on with the first one's key.
-        os.link(draft, file)
-    except FileExistsError:
-        return file.read_bytes()
-    except OSError as error:
-        raise Unavailable(
-            "no_node_key", f"the node's key {file} cannot be made: {error.strerror}", field="home"
-        ) from None
+        with os.fdopen(descriptor, "wb") as writing:
+            writing.write(pem)
+            writing.flush()
+            os.fsync(writing.fileno())
+        # A link never replaces: of several processes one has made the key, and all read that.
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, file)
     finally:
-        draft.unlink(missing_ok=True)
-    return data
+        draft.unlink()
 
 
-def _parse(data: bytes, file: Path) -> "Ed25519PrivateKey":
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+def _check_mode(file: Path) -> None:
+    if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        _log.warning("the node's key %s can be used by others; chmod 600 it", file)
 
-    try:
-        key = load_pem_private_key(data, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise Unavailable(
-            "bad_node_key",
-            f"{file} holds no Ed25519 key; put the right one back, or remove it to begin anew "
-            "as another node",
-            field="home",
-        )
-    return key
+
+def _no_key(file: Path) -> Unavailable:
+    return Unavailable(
+        "bad_node_key",
+        f"{file} is no Ed25519 key in PEM; restore it from a copy, or move it away to have a new "
+        "one made, which what the old one signed will not be checked with",
+    )

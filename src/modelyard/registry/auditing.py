@@ -118,8 +118,9 @@ def append(connection: Connection, entries: Iterable[Entry]) -> int:
         number, sequence = number + 1, sequence + 1
         values = {"id": number, "node": node, "sequence": sequence, **_columns(entry, now)}
         plain = plain_row(values)
-        previous = hash_row(plain, previous)
-        rows.append({**values, "hash": previous, "marks": mark_row(plain)})
+        values |= {"previous": previous, "marks": mark_row(plain)}
+        previous = values["hash"] = hash_row(plain, previous)
+        rows.append(values)
     if rows:
         connection.execute(insert(audit), rows)
     return len(rows)

@@ -1,7 +1,7 @@
 """The chain that audit rows hang on: what exactly is hashed, and what a checkpoint signs.
 
 A row's text is the JSON object of its `FIELDS` and of `previous`, the hash of the row before it in
-the same node's chain (64 zeros for the first). Its hash is the SHA-256 of that text, in hex. The
+the same node's chain (`GENESIS` for the first). Its hash is the SHA-256 of that text, in hex. The
 text is canonical by RFC 8785 (sorted names, no white space, UTF-8): as its values are strings,
 whole numbers and null only, any implementation of that standard writes the same bytes. `at` is
 RFC 3339 in UTC with six digits after the point; `before`, `after` and `details` are texts that
@@ -47,7 +47,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 def write_moment(moment: datetime.datetime) -> str:
     """A moment as it is hashed and exported: `2026-11-22T06:11:43.123456Z`."""
-    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(datetime.UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def plain_row(values: Mapping[str, Any]) -> dict[str, str | int | None]:
@@ -94,8 +94,3 @@ def checkpoint_text(values: Mapping[str, Any]) -> bytes:
             "at": write_moment(values["at"]),
         }
     )
-
-
-def fingerprint(public_key: bytes) -> str:
-    """The name of an Ed25519 public key (32 raw bytes), and of the node whose key it is."""
-    return hashlib.sha256(public_key).hexdigest()[:32]

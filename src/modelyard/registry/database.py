@@ -7,6 +7,7 @@ followed by an older one. Registry writes are rare and take milliseconds.
 
 import contextlib
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,16 +35,15 @@ _DRIVERS: Final = {
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
-UNNAMED: Final = "unnamed"
-"""The node of a registry that was opened without one; nobody has a key to vouch for it."""
 _WRITE: Final = "modelyard_write"
 _NODE: Final = "modelyard_node"
 _WRITER_LOCK: Final = 0x6D6F64656C796172
 """The advisory lock of PostgreSQL writers: the letters of 'modelyar'."""
 
 
-def _unnamed() -> str:
-    return UNNAMED
+def unnamed() -> str:
+    """The node of a registry that was opened without one; nobody has a key to vouch for it."""
+    return "unnamed"
 
 
 def node_of(connection: Connection) -> str:
@@ -55,15 +55,17 @@ def node_of(connection: Connection) -> str:
 class Database:
     """An engine with the present schema behind it. `node` gives the name of who writes here."""
 
-    def __init__(self, engine: Engine, node: Callable[[], str] = _unnamed) -> None:
+    def __init__(self, engine: Engine, node: Callable[[], str] = unnamed) -> None:
         self._reader = engine
         if engine.dialect.name == "postgresql":
             # A reader that asks twice must see one state.
             self._reader = engine.execution_options(isolation_level="REPEATABLE READ")
         self._writer = engine.execution_options(**{_WRITE: True, _NODE: node})
+        # The transaction that this thread has open for all that it does: see `together`.
+        self._open = threading.local()
 
     @staticmethod
-    def open(url: str, node: Callable[[], str] = _unnamed) -> "Database":
+    def open(url: str, node: Callable[[], str] = unnamed) -> "Database":
         """Connect and bring the schema up to date; safe in many processes at once."""
         parsed = _parse(url)
         database = Database(_make_engine(parsed), node)
@@ -81,17 +83,46 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A snapshot."""
+        joined = self._joined
+        if joined is not None:
+            yield joined
+            return
         with _named_errors(), self._reader.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that no other writer overlaps; committed when the block ends well."""
+        joined = self._joined
+        if joined is not None:
+            yield joined
+            return
         with _named_errors(), self._writer.begin() as connection:
             if connection.dialect.name == "postgresql":
                 # READ COMMITTED: what is read after this lock is what its last holder left.
                 connection.execute(select(text(f"pg_advisory_xact_lock({_WRITER_LOCK})")))
             yield connection
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[Connection]:
+        """One transaction for all that this thread reads and writes within.
+
+        Committed when the block ends well; an error that leaves it undoes everything. Other writers
+        wait meanwhile: no place for what takes long.
+        """
+        with self.write() as connection:
+            if self._joined is not None:
+                yield connection
+                return
+            self._open.connection = connection
+            try:
+                yield connection
+            finally:
+                self._open.connection = None
+
+    @property
+    def _joined(self) -> Connection | None:
+        return getattr(self._open, "connection", None)
 
     def _migrate(self) -> None:
         with self.read() as connection:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,10 +22,11 @@ from modelyard.core.rules import Rules
 from modelyard.registry import queries, repair, rollouts, routing
 from modelyard.registry.access import read_rules
 from modelyard.registry.auditing import audit_route, route_state, write_audit
-from modelyard.registry.database import Database
+from modelyard.registry.database import Database, unnamed
 from modelyard.registry.keys import KeyBook
 from modelyard.registry.mappings import MappingBook
 from modelyard.registry.policies import PolicyBook
+from modelyard.registry.repeats import RepeatBook
 from modelyard.registry.rollouts import RolloutBook
 from modelyard.registry.tables import aliases, bundles, models, versions
 from modelyard.registry.tenants import TenantBook
@@ -43,9 +44,12 @@ class Registry:
         self._blobs = blobs
 
     @staticmethod
-    def open(url: str, blobs: BlobStore) -> "Registry":
-        """Open the registry at a SQLAlchemy URL, made or brought up to date where needed."""
-        return Registry(Database.open(url), blobs)
+    def open(url: str, blobs: BlobStore, *, node: Callable[[], str] = unnamed) -> "Registry":
+        """Open the registry at a SQLAlchemy URL, made or brought up to date where needed.
+
+        `node` is asked, at the first change, on whose chain the audit's rows are hung.
+        """
+        return Registry(Database.open(url, node), blobs)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -306,6 +310,11 @@ class Registry:
     def policies(self) -> PolicyBook:
         """The home's policy."""
         return PolicyBook(self._database)
+
+    @property
+    def repeats(self) -> RepeatBook:
+        """Requests that may be sent again, and are done once all the same."""
+        return RepeatBook(self._database)
 
     def routes(self) -> list[Route]:
         """Every model's present route, by model."""

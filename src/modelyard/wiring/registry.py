@@ -1,11 +1,13 @@
 """The registry of a home, and the home's blobs."""
 
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
 from modelyard.bundle.draft import Draft
 from modelyard.core.config import Config
 from modelyard.core.errors import Conflict, Unavailable
+from modelyard.gateway.node_key import node_key, node_name
 from modelyard.registry.blobs import LocalBlobStore
 from modelyard.registry.registry import Registry
 
@@ -27,13 +29,19 @@ def open_registry(config: Config) -> Registry:
             f"the home {config.home} cannot be used ({error.strerror}); give another with --home",
             field="home",
         ) from None
-    registry = Registry.open(config.registry_url, blob_store(config))
+    registry = Registry.open(
+        config.registry_url, blob_store(config), node=cache(partial(_node_of, config.home))
+    )
     try:
         _check_owner(config.home, registry.identity())
     except BaseException:
         registry.close()
         raise
     return registry
+
+
+def _node_of(home: Path) -> str:
+    return node_name(node_key(home).public_key())
 
 
 def _check_owner(home: Path, identity: str) -> None:

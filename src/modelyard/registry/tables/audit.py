@@ -27,6 +27,7 @@ audit = Table(
     Column("before", Text),
     Column("after", Text),
     Column("details", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
     Column("marks", String, nullable=False),
     Index("ix_audit_node_sequence", "node", "sequence", unique=True),

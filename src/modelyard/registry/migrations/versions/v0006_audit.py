@@ -57,6 +57,7 @@ def _make_audit() -> sa.Table:
         sa.Column("before", sa.Text()),
         sa.Column("after", sa.Text()),
         sa.Column("details", sa.Text(), nullable=False),
+        sa.Column("previous", sa.String(64), nullable=False),
         sa.Column("hash", sa.String(64), nullable=False),
         sa.Column("marks", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_audit"),
@@ -93,8 +94,9 @@ def _chain_earlier_rows(table: sa.Table) -> None:
             "after": None,
         }
         plain = plain_row(values)
+        values |= {"previous": previous, "marks": mark_row(plain)}
         previous = hash_row(plain, previous)
-        connection.execute(sa.insert(table).values(**values, hash=previous, marks=mark_row(plain)))
+        connection.execute(sa.insert(table).values(**values, hash=previous))
 
 
 def _make_checkpoints() -> None:
