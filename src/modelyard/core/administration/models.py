@@ -137,5 +137,3 @@ class SetAlias(Request[Alias]):
     alias: str
     number: int
     reason: str = ""
-
-

@@ -82,8 +82,8 @@ class Operation:
 
     @property
     def changes(self) -> bool:
-        """Whether it changes anything."""
-        return self.method != "GET"
+        """Whether it changes anything that a repeat could change once more."""
+        return self.method != "GET" and self.verb in (Verb.DEPLOY, Verb.ADMIN)
 
     @property
     def in_path(self) -> tuple[str, ...]:
@@ -94,7 +94,8 @@ class Operation:
     def elsewhere(self) -> tuple[str, ...]:
         """The fields that travel in the query or the body."""
         named = set(self.in_path)
-        return tuple(field.name for field in fields(self.request) if field.name not in named)
+        declared: Any = self.request
+        return tuple(field.name for field in fields(declared) if field.name not in named)
 
     @property
     def in_query(self) -> tuple[str, ...]:
@@ -108,9 +109,7 @@ class Operation:
         return () if self.in_query else self.elsewhere
 
 
-def operation(
-    method: str, path: str, verb: Verb, *, tag: str, **traits: Any
-) -> Callable[[R], R]:
+def operation(method: str, path: str, verb: Verb, *, tag: str, **traits: Any) -> Callable[[R], R]:
     """Declare what a request is: its place in the API, and the verb that it asks for."""
 
     def declare(request: R) -> R:

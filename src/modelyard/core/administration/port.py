@@ -1,5 +1,6 @@
 """The port: whoever can do what is asked, on the machine itself or over the network."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -25,4 +26,28 @@ class Administration(Protocol):
 
     def export(self, request: Export, target: Path) -> None:
         """Write a version's bundle to a file, replacing it."""
+        ...
+
+
+class Reception(Protocol):
+    """The administration of a home, as a server offers it to those who ask over the network."""
+
+    def on_behalf_of(self, principal: Principal, actor: Actor) -> Administration:
+        """What somebody asks is done for them, as far as their models and tenant go."""
+        ...
+
+    def staging(self) -> AbstractContextManager[Path]:
+        """A private folder on the home's disk, gone when the block ends."""
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """All that this thread asks for within is one transaction."""
+        ...
+
+    def once(self, mark: str, request: str, perform: Callable[[], bytes]) -> tuple[bytes, bool]:
+        """The answer to a request that may be sent again, and whether it was done before.
+
+        `mark` and `request` are digests: of who asks and the key that they gave it, and of what
+        they ask. Raises `Conflict` where the same mark came with another request.
+        """
         ...

@@ -113,7 +113,9 @@ class ListRollouts(Request[Page[Rollout]]):
     cursor: str = ""
 
 
-@operation("POST", "/routes/{model}/rollouts", Verb.DEPLOY, tag="routes", status=201, guards=GetRoute)
+@operation(
+    "POST", "/routes/{model}/rollouts", Verb.DEPLOY, tag="routes", status=201, guards=GetRoute
+)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollOut(Request[Rollout]):
     """Begin to move a model's calls to a version step by step; running servers do the rest.

@@ -1,13 +1,16 @@
 """The administration on the machine itself."""
 
 import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
 from modelyard.bundle.archive import export_bundle, import_bundle
+from modelyard.bundle.staging import staging_folder
 from modelyard.core.administration.models import Export, Publish
 from modelyard.core.administration.operation import Request
-from modelyard.core.identity import Actor, Principal
+from modelyard.core.identity import Actor, Principal, Verb
 from modelyard.core.names import Reference
 from modelyard.core.records import Version
 from modelyard.registry.administration import audit, models, routes, servers
@@ -25,12 +28,6 @@ class LocalAdministration:
     def __init__(self, office: Office) -> None:
         self._office = office
 
-    def on_behalf_of(self, principal: Principal, actor: Actor) -> "LocalAdministration":
-        """The same, for somebody who asks over the network."""
-        return LocalAdministration(
-            dataclasses.replace(self._office, principal=principal, actor=actor)
-        )
-
     def do(self, request: Request[A]) -> A:
         """Do what is asked."""
         answer: A = perform(request, self._office)
@@ -42,6 +39,9 @@ class LocalAdministration:
         # Held until published: in between, nothing refers to what was put.
         with office.blobs.hold():
             bundle = import_bundle(archive, office.blobs)
+            if office.principal is not None:
+                # What it is called stands inside: only now is it known whether they may.
+                office.principal.check(Verb.DEPLOY, bundle.manifest.name)
             return office.registry.publish(
                 bundle,
                 actor=office.actor,
@@ -53,3 +53,28 @@ class LocalAdministration:
         registry = self._office.registry
         version = registry.resolve(Reference.parse(request.reference))
         export_bundle(registry.bundle(version), target)
+
+
+class LocalReception:
+    """The port `Reception` over a registry and the files of a home."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    def on_behalf_of(self, principal: Principal, actor: Actor) -> LocalAdministration:
+        """The administration, for somebody who asks over the network."""
+        return LocalAdministration(
+            dataclasses.replace(self._office, principal=principal, actor=actor)
+        )
+
+    def staging(self) -> AbstractContextManager[Path]:
+        """A private folder in the home."""
+        return staging_folder(self._office.home)
+
+    def together(self) -> AbstractContextManager[None]:
+        """One transaction."""
+        return self._office.registry.repeats.together()
+
+    def once(self, mark: str, request: str, perform: Callable[[], bytes]) -> tuple[bytes, bool]:
+        """Done once."""
+        return self._office.registry.repeats.once(mark, request, perform)

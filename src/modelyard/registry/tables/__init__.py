@@ -24,6 +24,7 @@ from modelyard.registry.tables.models import (
     versions,
 )
 from modelyard.registry.tables.quotas import nodes, quota_leases, quota_wants
+from modelyard.registry.tables.repeats import repeats
 
 __all__ = [
     "HEAD",
@@ -44,6 +45,7 @@ __all__ = [
     "policy",
     "quota_leases",
     "quota_wants",
+    "repeats",
     "rollout_figures",
     "rollout_moves",
     "rollouts",

@@ -14,7 +14,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-HEAD: Final = "0007"
+HEAD: Final = "0008"
 """The newest migration. Comparing it is why an up-to-date registry opens without Alembic."""
 
 metadata = MetaData(
