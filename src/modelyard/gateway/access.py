@@ -75,16 +75,19 @@ class KeyedCaller:
 class KeyedAccess:
     """Lets in whoever has a good key, a good token, or a certificate that is known.
 
-    Used on the event loop's thread only. What a request carries is looked up as it came, among
-    those that were found good since the rules last changed. That look-up compares a secret only
-    with one whose whole keyed hash is the same, so its time tells nothing.
+    Used on the event loop's thread only. Without rules nobody is let in, and nobody told that their
+    key is not good, until there are some and they are current.
+
+    What a request carries is looked up as it came, among those that were found good since the rules
+    last changed. That look-up compares a secret only with one whose whole keyed hash is the same,
+    so its time tells nothing.
     """
 
     is_open = False
 
     def __init__(
         self,
-        rules: Rules,
+        rules: Rules | None = None,
         *,
         allowance_of: AllowanceOf = no_allowance,
         authorities: Sequence[Authority] = (),
@@ -93,11 +96,11 @@ class KeyedAccess:
         self._allowance_of = allowance_of
         self._authorities = tuple(authorities)
         self._guesses = guesses or Guesses()
-        self._is_current = True
+        self._is_current = rules is not None
         # Digested with for a key that nobody knows, so that it costs as much as one with a wrong
         # secret.
         self._nobody: Final = new_salt(), digest(new_salt(), new_secret())
-        self.replace(rules)
+        self.replace(rules or Rules())
 
     def replace(self, rules: Rules) -> None:
         """Go by other rules from now on; every caller and permit made before is forgotten."""
