@@ -1,10 +1,11 @@
 """What the registry and the administration answer with: frozen records."""
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from modelyard.core.identity import Role, Verb
 from modelyard.core.route import Route
 
 State = Literal["accepted", "rejected"]
@@ -101,3 +102,32 @@ class Finding:
     message: str
     path: str | None = None
     versions: tuple[str, ...] = ()
+
+
+KeyState = Literal["good", "expired", "revoked"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """A key as people see it: all of it but what its secret is known by."""
+
+    id: str
+    tenant: str
+    name: str
+    role: Role
+    models: tuple[str, ...]
+    verbs: tuple[Verb, ...] | None
+    """None for all that the role may."""
+    state: KeyState
+    created: datetime.datetime
+    expires: datetime.datetime | None
+    revoked: datetime.datetime | None
+    replaces: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedKey:
+    """A key that was just made, with its text: the only moment at which anybody has it."""
+
+    record: KeyRecord
+    text: str = field(repr=False)

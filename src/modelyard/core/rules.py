@@ -38,14 +38,6 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IssuedKey:
-    """A key that was just made, with its text: the only moment at which anybody has it."""
-
-    key: Key
-    text: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityMapping:
     """Who a caller is that another authority vouches for: an OIDC issuer, or a certificate's.
 

@@ -1,15 +1,15 @@
 """Keys in SQL: made here, and stored as salted digests."""
 
-import dataclasses
 import datetime
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+import msgspec
+from sqlalchemy import Connection, Row, insert, select, update
 
 from modelyard.core.errors import Conflict, Invalid, NotFound
-from modelyard.core.identity import DEFAULT_TENANT, EVERY_MODEL, Actor, Role, Scope
-from modelyard.core.rules import IssuedKey, Key
+from modelyard.core.identity import DEFAULT_TENANT, EVERY_MODEL, Actor, Role, Scope, Verb
+from modelyard.core.records import IssuedKey, KeyRecord, KeyState
 from modelyard.gateway.credentials import (
     Credential,
     digest,
@@ -18,7 +18,7 @@ from modelyard.gateway.credentials import (
     new_secret,
     write_key,
 )
-from modelyard.registry.access import bump, check_role, check_scope, now, scope_columns, to_key
+from modelyard.registry.access import bump, check_role, check_scope, now, scope_columns
 from modelyard.registry.auditing import write_audit
 from modelyard.registry.database import Database
 from modelyard.registry.tables import keys
@@ -35,15 +35,15 @@ class KeyBook:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def list(self, *, tenant: str | None = None) -> "list[Key]":
+    def list(self, *, tenant: str | None = None) -> "list[KeyRecord]":
         """Every key that was ever made, oldest first, or those of a tenant."""
         query = select(keys).order_by(keys.c.created, keys.c.id)
         if tenant is not None:
             query = query.where(keys.c.tenant == tenant)
         with self._database.read() as connection:
-            return [to_key(row) for row in connection.execute(query)]
+            return [_to_record(row) for row in connection.execute(query)]
 
-    def get(self, id: str) -> Key:
+    def get(self, id: str) -> KeyRecord:
         """That key; raises `NotFound`."""
         with self._database.read() as connection:
             return _find(connection, id)
@@ -68,7 +68,7 @@ class KeyBook:
         with self._database.write() as connection:
             find_tenant(connection, tenant)
             made = _make(connection, tenant, name, checked, scope, lifetime)
-            _note(connection, "key_created", None, made.key, actor, reason)
+            _note(connection, "key_created", None, made.record, actor, reason)
             return made
 
     def create_first(self, *, actor: str | Actor) -> IssuedKey | None:
@@ -78,7 +78,7 @@ class KeyBook:
             if connection.execute(admins).first() is not None:
                 return None
             made = _make(connection, DEFAULT_TENANT, _FIRST, Role.ADMIN, Scope(), None)
-            _note(connection, "key_created", None, made.key, actor, "the first start")
+            _note(connection, "key_created", None, made.record, actor, "the first start")
             return made
 
     def rotate(
@@ -95,23 +95,22 @@ class KeyBook:
             old = _find(connection, id)
             _check_rotatable(connection, old)
             lifetime = None
-            if old.expires_at is not None:
-                lifetime = datetime.timedelta(seconds=old.expires_at - old.created_at)
-            made = _make(
-                connection, old.tenant, old.name, old.role, old.scope, lifetime, replaces=id
-            )
+            if old.expires is not None:
+                lifetime = old.expires - old.created
+            scope = check_scope(old.role, old.models, old.verbs)
+            made = _make(connection, old.tenant, old.name, old.role, scope, lifetime, replaces=id)
             end = now() + datetime.timedelta(seconds=overlap_s)
-            if old.expires_at is None or end.timestamp() < old.expires_at:
+            if old.expires is None or end < old.expires:
                 _set(connection, id, expires=end)
             _note(connection, "key_rotated", old, _find(connection, id), actor, reason)
-            _note(connection, "key_created", None, made.key, actor, reason)
+            _note(connection, "key_created", None, made.record, actor, reason)
             return made
 
-    def revoke(self, id: str, *, actor: str | Actor, reason: str = "") -> Key:
+    def revoke(self, id: str, *, actor: str | Actor, reason: str = "") -> KeyRecord:
         """Let a key be good no longer, anywhere, for good; raises `NotFound`."""
         with self._database.write() as connection:
             before = _find(connection, id)
-            if before.revoked_at is not None:
+            if before.revoked is not None:
                 return before
             _set(connection, id, revoked=now())
             after = _find(connection, id)
@@ -145,30 +144,53 @@ def _make(
             replaces=replaces,
         )
     )
-    return IssuedKey(key=_find(connection, credential.id), text=write_key(credential))
+    return IssuedKey(record=_find(connection, credential.id), text=write_key(credential))
 
 
-def _find(connection: Connection, id: str) -> Key:
+def _find(connection: Connection, id: str) -> KeyRecord:
     row = connection.execute(select(keys).where(keys.c.id == id)).one_or_none()
     if row is None:
         # Somebody may have given a whole key here: it is not repeated.
         raise NotFound("unknown_key", "there is no key of that id; see 'keys list'", field="key")
-    return to_key(row)
+    return _to_record(row)
+
+
+def _to_record(row: Row[Any]) -> KeyRecord:
+    state: KeyState = "good"
+    if row.revoked is not None:
+        state = "revoked"
+    elif row.expires is not None and row.expires <= now():
+        state = "expired"
+    return KeyRecord(
+        id=row.id,
+        tenant=row.tenant,
+        name=row.name,
+        role=Role(row.role),
+        models=tuple(row.models),
+        verbs=None if row.verbs is None else tuple(map(Verb, row.verbs)),
+        state=state,
+        created=row.created,
+        expires=row.expires,
+        revoked=row.revoked,
+        replaces=row.replaces,
+    )
 
 
 def _set(connection: Connection, id: str, **values: Any) -> None:
     connection.execute(update(keys).where(keys.c.id == id).values(**values))
 
 
-def _check_rotatable(connection: Connection, key: Key) -> None:
-    if key.revoked_at is not None or (
-        key.expires_at is not None and key.expires_at <= now().timestamp()
-    ):
-        raise Conflict("dead_key", f"the key '{key.id}' is no longer good; make a new one")
+def _check_rotatable(connection: Connection, key: KeyRecord) -> None:
+    if key.state != "good":
+        raise Conflict(
+            "dead_key", f"the key '{key.id}' is {key.state}; make a new one", field="key"
+        )
     successor = connection.execute(select(keys.c.id).where(keys.c.replaces == key.id)).scalar()
     if successor is not None:
         raise Conflict(
-            "key_rotated", f"the key '{key.id}' was replaced by '{successor}'; rotate that one"
+            "key_rotated",
+            f"the key '{key.id}' was replaced by '{successor}'; rotate that one",
+            field="key",
         )
 
 
@@ -192,8 +214,8 @@ def _check_lifetime(lifetime_s: float | None) -> datetime.timedelta | None:
 def _note(
     connection: Connection,
     action: str,
-    before: Key | None,
-    after: Key,
+    before: KeyRecord | None,
+    after: KeyRecord,
     actor: str | Actor,
     reason: str,
 ) -> None:
@@ -205,13 +227,6 @@ def _note(
         kind="key",
         subject=after.id,
         reason=reason,
-        before=None if before is None else _told(before),
-        after=_told(after),
+        before=None if before is None else msgspec.to_builtins(before),
+        after=msgspec.to_builtins(after),
     )
-
-
-def _told(key: Key) -> dict[str, Any]:
-    """A key as the audit shows it: without salt and digest."""
-    told = dataclasses.asdict(key)
-    del told["salt"], told["digest"], told["scope"]
-    return {**told, **scope_columns(key.scope)}
