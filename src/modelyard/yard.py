@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from modelyard.bundle.archive import export_bundle, import_bundle
 from modelyard.bundle.bundle import Bundle
+from modelyard.bundle.memory import memory_folder
 from modelyard.bundle.staging import abandoned_folders, staging_folder, sweep_folders
 from modelyard.core.config import Config, load_config
 from modelyard.core.identity import Actor, as_actor
@@ -254,7 +255,9 @@ class Yard:
         return self.registry.resolve(reference).number
 
     def _staging(self) -> contextlib.AbstractContextManager[Path]:
-        """A private folder in the home, so that blobs are moved on one disk."""
+        """A private folder: in memory where model files are encrypted, else in the home."""
+        if self.config.encryption_key:
+            return memory_folder()
         return staging_folder(self.config.home)
 
 

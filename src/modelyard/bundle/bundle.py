@@ -9,6 +9,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from modelyard.bundle.digest import PREFIX, sha256_bytes
+from modelyard.bundle.encryption import SealedFile
 from modelyard.bundle.manifest import MANIFEST_PATH, FileEntry, Manifest
 from modelyard.core.errors import DamagedBundle, ModelyardError, NotFound
 from modelyard.core.ports import BlobStore, File
@@ -31,6 +32,11 @@ class Bundle:
     def digest(self) -> str:
         """`sha256:…`, the name of exactly these bytes."""
         return self.manifest.digest
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether its files are encrypted, and must never lie on a disk in the clear."""
+        return any(isinstance(file, SealedFile) for file in self.files.values())
 
     def asking_for(self, packages: Sequence[str]) -> "Bundle":
         """The same bundle, served with packages of its own; raises `Invalid` for what is none."""

@@ -195,6 +195,15 @@ class Config:
             "for bundles that you trust."
         },
     )
+    encryption_key: str = field(
+        default="",
+        metadata={
+            "doc": "Where the key is that model files and captured payloads are encrypted with: "
+            "`file:PATH`, `env:NAME`, or `command:PROGRAM …` whose output it is (for a KMS or "
+            "Vault). Several keys, apart by white space: the first encrypts, all decrypt. Empty "
+            "means no encryption of model files."
+        },
+    )
     server: str = field(
         default="",
         metadata={

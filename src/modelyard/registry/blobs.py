@@ -10,19 +10,31 @@ import io
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from modelyard.bundle.draft import PREFIX, Draft, full_disk_named, sync_folder
 from modelyard.bundle.encryption import SealedFile, seal
 from modelyard.bundle.keyring import Keyring
-from modelyard.core.errors import Conflict, NotFound
+from modelyard.core.errors import Conflict, DamagedBundle, NotFound
 from modelyard.core.ports import File
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _READ_ONLY: Final = 0o444
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encryption:
+    """How many blobs are encrypted and how many are not; of the former, how many each wrapping key
+    opens, by its id. One that a rotation was cut off at counts for both of its keys."""
+
+    sealed: int
+    plain: int
+    wrapped_by: dict[str, int]
 
 
 class LocalBlobStore:
@@ -130,6 +142,57 @@ class LocalBlobStore:
                     sync_folder(folder)
         return doomed
 
+    def survey(self) -> Encryption:
+        """Which blobs are encrypted, and with which keys."""
+        wrapped = Counter(
+            key for file in self._sealed_files() for key in _forgiving(file.wrapped_by)
+        )
+        return Encryption(
+            sealed=sum(1 for _ in self._sealed_files()),
+            plain=sum(1 for _ in _blobs(self._plain)),
+            wrapped_by=dict(wrapped),
+        )
+
+    def encrypt(self) -> Iterator[str]:
+        """Encrypt the blobs that are not, one after the other, and give the names of those done.
+
+        Each is whole, plain or encrypted, whenever this ends; begun again, it goes on. Raises
+        `DamagedBundle` for one whose bytes are not those of its name, which stays as it is.
+        """
+        self._make_folder(self._sealed)
+        with self.hold():
+            for path in sorted(_blobs(self._plain)):
+                with path.open("rb") as stream, Draft(self._sealed) as draft:
+                    if seal(stream, draft.file, self._keys.current()) != path.name:
+                        raise DamagedBundle(
+                            "damaged_blob",
+                            f"the blob sha256:{path.name} is damaged and was left as it is; "
+                            "see 'modelyard doctor'",
+                        )
+                    draft.publish(self._sealed / path.name, _READ_ONLY)
+                # Only now: there was never a moment without it.
+                path.unlink()
+                yield path.name
+
+    def rewrap(self) -> Iterator[str]:
+        """Wrap every data key with the key that encrypts now; the contents stay as they are.
+
+        Gives the names of those that changed. Killed at any moment, every blob can be read with
+        the old key or the new one; begun again, it goes on.
+        """
+        # A key that was added a moment ago is meant.
+        self._keys.refresh()
+        with self._lock_file() as descriptor:
+            # Two at once would wipe each other's keys.
+            self._lock_alone(descriptor)
+            for file in sorted(self._sealed_files(), key=lambda each: each.path.name):
+                with contextlib.suppress(FileNotFoundError):
+                    if file.rewrap():
+                        yield file.path.name
+
+    def _sealed_files(self) -> Iterator[SealedFile]:
+        return (SealedFile(path, self._keys) for path in _blobs(self._sealed))
+
     def _lock_alone(self, descriptor: int) -> None:
         # flock cannot wait for a bounded time, and who runs a repair must not hang for an hour.
         deadline = time.monotonic() + self._patience_s
@@ -168,6 +231,19 @@ class LocalBlobStore:
         for folder in (self._sealed, self._plain):
             with contextlib.suppress(FileNotFoundError):
                 yield from folder.iterdir()
+
+
+def _blobs(folder: Path) -> Iterator[Path]:
+    with contextlib.suppress(FileNotFoundError):
+        yield from (path for path in folder.iterdir() if _DIGEST.fullmatch(path.name))
+
+
+def _forgiving(look: Callable[[], Set[str]]) -> Set[str]:
+    """Nothing of a file that a collector has just taken."""
+    try:
+        return look()
+    except FileNotFoundError:
+        return frozenset()
 
 
 def _copy(stream: BinaryIO, target: BinaryIO) -> str:

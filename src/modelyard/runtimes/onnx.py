@@ -10,6 +10,7 @@ from typing import Final
 import onnxruntime
 
 from modelyard.bundle.bundle import Bundle
+from modelyard.bundle.memory import memory_folder
 from modelyard.bundle.trust import EXTERNAL_DATA
 from modelyard.core.datatypes import Array
 from modelyard.core.errors import Invalid, UntrustedFormat
@@ -24,6 +25,7 @@ _FAILURES: Final = (
     onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument,
     onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException,
 )
+_HAS_MEMORY_FILES: Final = hasattr(os, "memfd_create")
 _OUT_OF_MEMORY: Final = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 
 
@@ -34,7 +36,7 @@ class OnnxRuntime:
         self,
         session: onnxruntime.InferenceSession,
         signature: Signature,
-        folder: "tempfile.TemporaryDirectory[str] | None" = None,
+        folder: contextlib.ExitStack | None = None,
     ) -> None:
         self._session = session
         self._signature = signature
@@ -68,7 +70,7 @@ class OnnxRuntime:
     def close(self) -> None:
         """Free the temporary folder; the session goes with its last reference."""
         if self._folder is not None:
-            self._folder.cleanup()
+            self._folder.close()
             self._folder = None
 
 
@@ -77,22 +79,26 @@ def open_onnx(bundle: Bundle, threads: int) -> OnnxRuntime:
     manifest = bundle.manifest
     path = manifest.serving.path
     weights = [file.path for file in manifest.files if file.media_type == EXTERNAL_DATA]
+    needs_disk = bool(weights) or not _HAS_MEMORY_FILES
     # A folder of its own: there a graph finds as its weights what the bundle holds, and no other
     # file of this machine, whatever it names.
-    folder = tempfile.TemporaryDirectory(prefix="modelyard-onnx-")
-    root = Path(folder.name)
-    try:
+    with contextlib.ExitStack() as stack:
+        root = stack.enter_context(_folder(in_memory=bundle.is_secret and needs_disk))
         for each in weights:
             _put(bundle, each, root)
         with _laid_out(bundle, path, root):
             session = open_session(root / path, threads=threads)
-    except BaseException:
-        folder.cleanup()
-        raise
-    if not weights:
-        folder.cleanup()
-        return OnnxRuntime(session, manifest.signature)
-    return OnnxRuntime(session, manifest.signature, folder)
+        return OnnxRuntime(session, manifest.signature, stack.pop_all() if weights else None)
+
+
+@contextlib.contextmanager
+def _folder(*, in_memory: bool) -> Iterator[Path]:
+    if in_memory:
+        with memory_folder() as root:
+            yield root
+    else:
+        with tempfile.TemporaryDirectory(prefix="modelyard-onnx-") as name:
+            yield Path(name)
 
 
 @contextlib.contextmanager
@@ -103,7 +109,7 @@ def _laid_out(bundle: Bundle, path: str, root: Path) -> Iterator[None]:
     which doubles a model's memory. The path leads to memory of this process, not to another file
     on the disk.
     """
-    if not hasattr(os, "memfd_create"):
+    if not _HAS_MEMORY_FILES:
         _put(bundle, path, root)
         yield
         return

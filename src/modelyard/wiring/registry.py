@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.bundle.draft import Draft
+from modelyard.bundle.keyring import Keyring
 from modelyard.core.config import Config
 from modelyard.core.errors import Conflict, Unavailable
 from modelyard.gateway.node_key import node_key, node_name
@@ -16,7 +17,12 @@ _OWNER_FILE: Final = "registry.id"
 
 def blob_store(config: Config) -> LocalBlobStore:
     """Where a home's blobs lie."""
-    return LocalBlobStore(config.home)
+    return LocalBlobStore(config.home, keys=keyring(config))
+
+
+def keyring(config: Config) -> Keyring:
+    """The keys that a home's files are encrypted with; a relative path begins at the home."""
+    return Keyring(config.encryption_key, base=config.home)
 
 
 def open_registry(config: Config) -> Registry:
