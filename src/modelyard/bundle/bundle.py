@@ -23,10 +23,13 @@ class Bundle:
     bytes are.
 
     Nothing read through `read` or opened after `verify` can differ from what the digest named.
+    `signatures` lie beside it and are no part of it: whether one is good is asked of
+    `bundle.signing`.
     """
 
     manifest: Manifest
     files: Mapping[str, File]
+    signatures: tuple[bytes, ...] = ()
 
     @property
     def digest(self) -> str:

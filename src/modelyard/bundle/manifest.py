@@ -14,6 +14,9 @@ from modelyard.core.signature import Signature
 
 SCHEMA: Final = "modelyard.bundle/1"
 MANIFEST_PATH: Final = "bundle.json"
+MOST_MANIFEST_BYTES: Final = 16 * 1024 * 1024
+MOST_FILE_BYTES: Final = 2**50
+MOST_FILES: Final = 10_000
 
 _NAME: Final = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
 _VERSIONS: Final = r"(~=|===?|!=|<=?|>=?)[A-Za-z0-9._*+!-]+"
@@ -34,7 +37,7 @@ class FileEntry(msgspec.Struct, frozen=True):
 
     path: str
     sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-    size: Annotated[int, msgspec.Meta(ge=0)]
+    size: Annotated[int, msgspec.Meta(ge=0, le=MOST_FILE_BYTES)]
     media_type: str
 
 
@@ -167,7 +170,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     serving: Serving
     conversion: Conversion
     signature: Signature
-    files: tuple[FileEntry, ...]
+    files: Annotated[tuple[FileEntry, ...], msgspec.Meta(max_length=MOST_FILES)]
     lineage: Lineage = Lineage()
     evaluation: Evaluation = Evaluation()
     samples: str | None = None
@@ -189,9 +192,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @staticmethod
     def decode(data: bytes) -> "Manifest":
         """Read canonical manifest bytes; raises `Invalid` naming what is wrong."""
+        if len(data) > MOST_MANIFEST_BYTES:
+            raise Invalid(
+                "bad_manifest", "this is far too large for a manifest", field=MANIFEST_PATH
+            )
         try:
             manifest = _DECODER.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError) as error:
             raise Invalid(
                 "bad_manifest", f"this is no {SCHEMA} manifest: {error}", field=MANIFEST_PATH
             ) from error

@@ -7,6 +7,7 @@ here is as fixed as the schema itself.
 https://github.com/modelpack/model-spec, config and annotations of version 1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
@@ -23,6 +24,8 @@ INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 ARTIFACT_TYPE: Final = "application/vnd.cncf.model.manifest.v1+json"
 CONFIG_TYPE: Final = "application/vnd.cncf.model.config.v1+json"
 
+SIGNATURE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
 FILE_PATH: Final = "org.cncf.model.filepath"
 BUNDLE_DIGEST: Final = "io.modelyard.bundle.digest"
 
@@ -33,15 +36,19 @@ _SETTINGS: Final = frozenset({".json", ".yaml", ".yml"})
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image's own three files; its layers are the bundle's files and `bundle.json`."""
+    """An image's own files; its layers are the bundle's files and `bundle.json`.
+
+    Each of `referrers` is the manifest of one signature, which refers to `manifest` as its subject.
+    """
 
     config: bytes
     manifest: bytes
     index: bytes
+    referrers: tuple[bytes, ...] = ()
 
 
-def make_image(bundle: Manifest) -> Image:
-    """The image of a bundle."""
+def make_image(bundle: Manifest, signatures: Sequence[bytes] = ()) -> Image:
+    """The image of a bundle, and what refers to it."""
     layers = _layers(bundle)
     config = canonical_json(_config(bundle, [str(layer["digest"]) for layer in layers]))
     manifest = canonical_json(
@@ -64,8 +71,34 @@ def make_image(bundle: Manifest) -> Image:
         BUNDLE_DIGEST: bundle.digest,
         "org.opencontainers.image.ref.name": bundle.name,
     }
-    index = canonical_json({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [listed]})
-    return Image(config, manifest, index)
+    referrers = tuple(_referrer(manifest, each) for each in signatures)
+    index = canonical_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": INDEX_TYPE,
+            "manifests": [listed, *map(_listed_referrer, referrers)],
+        }
+    )
+    return Image(config, manifest, index, referrers)
+
+
+def _referrer(image: bytes, signature: bytes) -> bytes:
+    held = _descriptor(SIGNATURE_TYPE, signature)
+    return canonical_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "artifactType": SIGNATURE_TYPE,
+            # The layer again: an empty one would be a blob of its own in every archive.
+            "config": held,
+            "layers": [held],
+            "subject": _descriptor(MANIFEST_TYPE, image),
+        }
+    )
+
+
+def _listed_referrer(referrer: bytes) -> dict[str, object]:
+    return _descriptor(MANIFEST_TYPE, referrer) | {"artifactType": SIGNATURE_TYPE}
 
 
 def _layers(bundle: Manifest) -> list[dict[str, object]]:

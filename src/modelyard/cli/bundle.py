@@ -36,7 +36,7 @@ def verify(context: typer.Context, subject: Subject, as_json: Json = False) -> N
     if file is not None:
         from modelyard.bundle.archive import verify_archive
 
-        manifest = verify_archive(file)
+        manifest, _ = verify_archive(file)
     else:
         with Settings.of(context).yard() as yard:
             bundle = yard.bundle(parse_reference(subject))
@@ -106,7 +106,7 @@ def _manifest(context: typer.Context, subject: str) -> "Manifest":
     if file is not None:
         from modelyard.bundle.archive import verify_archive
 
-        return verify_archive(file)
+        return verify_archive(file)[0]
     with Settings.of(context).yard() as yard:
         return yard.bundle(parse_reference(subject)).manifest
 
