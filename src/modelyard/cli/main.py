@@ -19,13 +19,16 @@ from modelyard.cli import (
     demo,
     deploy,
     doctor,
+    identities,
     importing,
+    keys,
     models,
     predict,
     promote,
     rollback,
     serve,
     status,
+    tenants,
     train,
     undeploy,
 )
@@ -52,6 +55,9 @@ _VERBS: Final = (
     "bundle",
     "serve",
     "status",
+    "keys",
+    "tenants",
+    "identities",
     "audit",
     "config",
     "doctor",
@@ -89,6 +95,9 @@ app.command("predict", cls=Verb)(predict.predict)
 app.add_typer(bundle.app, name="bundle")
 app.command("serve", cls=Verb)(serve.serve)
 app.command("status", cls=Verb)(status.status)
+app.add_typer(keys.app, name="keys")
+app.add_typer(tenants.app, name="tenants")
+app.add_typer(identities.app, name="identities")
 app.command("audit", cls=Verb)(audit.audit)
 app.command("doctor", cls=Verb)(doctor.doctor)
 app.command("config", cls=Verb)(config.config)

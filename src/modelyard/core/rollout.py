@@ -22,9 +22,9 @@ _QUANTILES: Final = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 _AGREEMENTS: Final = ("agreement", "label_agreement")
 _MEASURES: Final = ("error_rate", *_QUANTILES, *_AGREEMENTS)
 _GUARD: Final = re.compile(r"(\w+)\s*(<=|>=)\s*(\d+(?:\.\d+)?)\s*(%|x|us|ms|s)")
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _NS: Final = {"us": 1e3, "ms": 1e6, "s": 1e9}
-_SECONDS: Final = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SECONDS: Final = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def parse_percent(text: str, name: str) -> float:
 
 
 def parse_duration_s(text: str, name: str) -> float:
-    """Read `60s`, `5m`, `1h` or `500ms` as seconds; raises `Invalid` naming the field."""
+    """Read `60s`, `5m`, `1h`, `90d` or `500ms` as seconds; raises `Invalid` naming the field."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise Invalid(

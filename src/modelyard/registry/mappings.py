@@ -1,7 +1,7 @@
 """Identity mappings in SQL: who somebody is whom an issuer or a certificate vouches for."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -46,7 +46,7 @@ class MappingBook:
         self,
         *,
         source: str,
-        claims: Mapping[str, str],
+        claims: Sequence[tuple[str, str]],
         role: str = Role.CALLER,
         models: Sequence[str] = EVERY_MODEL,
         verbs: Iterable[str] | None = None,
@@ -57,7 +57,8 @@ class MappingBook:
     ) -> IdentityMapping:
         """Say who somebody is whom `source` vouches for: an issuer's URL, or `certificate`.
 
-        All `claims` must be there. The tenant is `tenant`, or what the token's `tenant_claim` says.
+        All `claims` must be there, of one that is a list a member. The tenant is `tenant`, or what
+        the token's `tenant_claim` says.
         """
         _check_claims(source, claims)
         _check_tenant(source, tenant, tenant_claim)
@@ -65,7 +66,7 @@ class MappingBook:
         mapping = IdentityMapping(
             id=new_id(),
             source=source,
-            claims=tuple(sorted(claims.items())),
+            claims=tuple((claim, value) for claim, value in claims),
             role=checked,
             scope=check_scope(checked, models, verbs),
             tenant=tenant,
@@ -102,7 +103,7 @@ def _columns(mapping: IdentityMapping) -> dict[str, Any]:
     }
 
 
-def _check_claims(source: str, claims: Mapping[str, str]) -> None:
+def _check_claims(source: str, claims: Sequence[tuple[str, str]]) -> None:
     if source != CERTIFICATE and _ISSUER.fullmatch(source) is None:
         raise Invalid("bad_source", "a source is an issuer's URL, or 'certificate'", field="source")
     if not 0 < len(claims) <= _MOST_CLAIMS:
@@ -111,7 +112,7 @@ def _check_claims(source: str, claims: Mapping[str, str]) -> None:
             f"name 1 to {_MOST_CLAIMS} claims: without one it would fit everybody",
             field="claims",
         )
-    for claim, value in claims.items():
+    for claim, value in claims:
         if not (0 < len(claim) <= _LONGEST_CLAIM and 0 < len(value) <= _LONGEST_CLAIM):
             raise Invalid(
                 "bad_claims", "a claim has a name and a value, of 1,024 characters", field="claims"
