@@ -17,6 +17,8 @@ from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_or
 import msgspec
 import typer.main
 
+from modelyard.api.asks import PUBLIC
+from modelyard.api.grpc.connection import Method
 from modelyard.api.grpc.errors import STATUSES
 from modelyard.api.grpc.inference import MAX_OPEN_CALLS
 from modelyard.api.grpc.messages import POOL
@@ -34,6 +36,7 @@ from modelyard.core.datatypes import Datatype
 from modelyard.core.ports import Exchange, Listing
 from modelyard.core.route import Options
 from modelyard.core.signature import Column, Signature, TensorSpec
+from modelyard.gateway.open_access import ANYBODY
 from modelyard.train import recipe as recipes
 from modelyard.train.algorithms import ALGORITHMS, Parameters
 from modelyard.train.metrics import CLASSIFICATION, REGRESSION
@@ -366,7 +369,7 @@ def _limits(metas: Iterable[Any]) -> str:
 
 
 def _http() -> str:
-    content = document(cast(Exchange, _Example()), "")
+    content = document(cast(Exchange, _Example()), "", ANYBODY)
     parts = [
         "A running server describes itself, with every deployed model's columns, at "
         "`/openapi.json` (OpenAPI 3.1). `{model}` and `{version}` stand for a deployed model and "
@@ -408,21 +411,23 @@ def _http() -> str:
 
 
 def _grpc() -> str:
-    methods = make_methods(cast(Exchange, _Example()), None, may_change=False)
+    methods = make_methods(cast(Exchange, _Example()), None)
     rows = []
-    for path, opened in sorted(methods.items()):
+    for path, served in sorted(methods.items()):
         _, service, name = path.decode().split("/")
         # The older name of the reflection service has the newer one's messages.
         described = service.replace("v1alpha", "v1")
         method = POOL.FindServiceByName(described).FindMethodByName(name)
-        rows.append((_code(service), _code(name), _way(method), _purpose(opened)))
+        rows.append(
+            (_code(service), _code(name), _way(method), _asks(served), _purpose(served.open))
+        )
     return _page(
         "gRPC",
-        "On the port `grpc_port`, without TLS. The main service is the Open Inference Protocol v2; "
+        "On the port `grpc_port`. The main service is the Open Inference Protocol v2; "
         "its messages are in `src/modelyard/api/grpc/open_inference.proto`, and a server tells "
         "them to whoever asks for reflection. A message may be `max_body_bytes` large; messages "
         "may be packed with gzip or deflate, and then answers are too.",
-        _table(("service", "method", "form", "what it does"), rows),
+        _table(("service", "method", "form", "asks for", "what it does"), rows),
         f"On a stream at most {MAX_OPEN_CALLS} calls are open at once; answers leave in the order "
         "of the requests. A request that fails is answered with an error, and the stream goes on.",
         "A deadline (`grpc-timeout`) and a cancellation are those of the call, which leaves the "
@@ -436,11 +441,15 @@ def _way(method: Any) -> str:
     return "one request, a stream of answers" if method.server_streaming else "one call"
 
 
+def _asks(served: Method) -> str:
+    return "nothing" if served.asks is PUBLIC else _code(served.asks.value)
+
+
 def _purpose(opened: Any) -> str:
     """The first sentence on what answers a method: a function of the service, or a class."""
     thing = opened.func if isinstance(opened, partial) else opened
     if thing is Function:
-        thing = opened.args[-1]
+        return _purpose(opened.args[-1])
     return _prose(thing).partition("\n")[0]
 
 

@@ -26,6 +26,7 @@ from modelyard.api.http.surroundings import Surroundings
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Datatype
 from modelyard.core.signature import Signature, TensorSpec
+from modelyard.gateway.open_access import OpenAccess
 from modelyard.runtimes.onnx import OnnxRuntime, open_session
 from modelyard.serving.exchange import LocalExchange
 from modelyard.serving.scheduler import Limits
@@ -102,7 +103,12 @@ def _specs(nodes: list["onnxruntime.NodeArg"]) -> tuple[TensorSpec, ...]:
 
 async def serve(port: int, exchange: LocalExchange) -> None:
     server = HttpServer(
-        exchange, host="127.0.0.1", port=port, max_body_bytes=1 << 26, version="ablated"
+        exchange,
+        access=OpenAccess(),
+        host="127.0.0.1",
+        port=port,
+        max_body_bytes=1 << 26,
+        version="ablated",
     )
     await server.start()
     gc.collect()

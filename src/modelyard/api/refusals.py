@@ -1,10 +1,12 @@
 """What every protocol refuses in the same words: tensors and parameters that no model here has."""
 
+import math
 from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 from modelyard.core.datatypes import Datatype
-from modelyard.core.errors import Denied, Invalid
+from modelyard.core.errors import Invalid, Unavailable
+from modelyard.core.limits import MONEY, Headroom
 from modelyard.core.signature import TensorSpec
 
 _UNSUPPORTED: Final = {
@@ -75,14 +77,21 @@ def not_generative(model: str) -> Invalid:
     )
 
 
-def refuse_change(model: str) -> Denied:
-    """What a server answers that may not load or unload models at a caller's wish."""
-    return Denied(
-        "routes_are_deployed",
-        f"what is served is changed in the registry: run 'modelyard deploy {model or 'MODEL':.140}'"
-        " or undeploy; over a protocol only a server bound to this machine takes load and unload",
-        field="model",
-    )
+def headroom_fields(headroom: Headroom) -> list[tuple[str, str]]:
+    """How a limit stands, as headers or trailing metadata; `reset` is in seconds."""
+    unit = headroom.unit if headroom.unit == MONEY else f"{headroom.unit}s"
+    fields = [
+        (f"x-ratelimit-limit-{unit}", str(headroom.limit)),
+        (f"x-ratelimit-remaining-{unit}", str(max(headroom.remaining, 0))),
+    ]
+    if headroom.resets_s is not None:
+        fields.append((f"x-ratelimit-reset-{unit}", str(max(0, math.ceil(headroom.resets_s)))))
+    return fields
+
+
+def no_operations() -> Unavailable:
+    """What a server answers that follows no registry, so that nothing can be changed by it."""
+    return Unavailable("no_operations", "this server follows no registry; it loads nothing")
 
 
 def refuse_load_parameters(parameters: Iterable[str]) -> None:

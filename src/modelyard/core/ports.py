@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Final, Literal, Protocol
 
 from modelyard.core.call import Call
 from modelyard.core.datatypes import Array
-from modelyard.core.identity import Peer, Principal, Verb
+from modelyard.core.identity import Actor, Peer, Principal, Verb
 from modelyard.core.signature import Signature
 
 Arrays = Mapping[str, Array]
@@ -252,12 +252,12 @@ class Operations(Protocol):
         """Of one version, or of all that are served; raises `NotFound`."""
         ...
 
-    async def load(self, model: str) -> None:
+    async def load(self, model: str, actor: Actor) -> None:
         """Deploy a model's newest accepted version, or load the routed one, and wait until it
         answers here; raises `NotFound`, `Unavailable` with the reason, or `Denied`."""
         ...
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, actor: Actor) -> None:
         """Take a model's route away and wait until it answers no more; raises as `load` does."""
         ...
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from modelyard.core.errors import NotFound, Unavailable
+from modelyard.core.identity import Actor
 from modelyard.core.ports import ServedStatistics
 from modelyard.core.route import Route
 from modelyard.serving.exchange import LocalExchange
@@ -14,7 +15,6 @@ from modelyard.serving.report import Report
 LONGEST_WAIT_S: Final = 600.0
 STILL_LOADING: Final = "it is still being loaded"
 _POLL_S: Final = 0.01
-_ACTOR: Final = "a client of the server"
 
 Version = tuple[str, int]
 Totals = Mapping[Version, Report]
@@ -90,25 +90,25 @@ class NodeOperations:
             )
         return found
 
-    async def load(self, model: str) -> None:
+    async def load(self, model: str, actor: Actor) -> None:
         """Deploy a model's newest accepted version, or wait for the routed one, in every worker."""
-        route = await asyncio.to_thread(self._routed, model)
+        route = await asyncio.to_thread(self._routed, model, actor)
         reasons = await self._siblings.settle(model, route.generation)
         if reasons:
             raise Unavailable(
                 "not_serving", f"'{model:.140}' cannot be served: {reasons[0]}", field="model"
             )
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, actor: Actor) -> None:
         """Take a model's route away and wait until no worker answers for it."""
-        await asyncio.to_thread(self._deployments.undeploy, model, actor=_ACTOR)
+        await asyncio.to_thread(self._deployments.undeploy, model, actor=actor.name)
         await self._siblings.settle(model, None)
 
-    def _routed(self, model: str) -> Route:
+    def _routed(self, model: str, actor: Actor) -> Route:
         for route in self._deployments.routes():
             if route.model == model:
                 return route
-        return self._deployments.deploy(model, actor=_ACTOR)
+        return self._deployments.deploy(model, actor=actor.name)
 
 
 async def settled(

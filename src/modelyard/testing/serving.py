@@ -11,8 +11,9 @@ from modelyard.api.grpc.server import GrpcServer
 from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.server import HttpServer
 from modelyard.core.datatypes import Array
-from modelyard.core.ports import Arrays, Operations, Runtime
+from modelyard.core.ports import Access, Arrays, Operations, Runtime
 from modelyard.core.signature import Signature
+from modelyard.gateway.open_access import OpenAccess
 from modelyard.gateway.open_gate import OpenGate
 from modelyard.serving.cost import BatchCost
 from modelyard.serving.endpoint import Endpoint, Identity
@@ -110,7 +111,7 @@ def serving(
     limits: Limits = LIMITS,
     max_body_bytes: int = 4 * 1024 * 1024,
     operations: Operations | None = None,
-    may_change: bool = True,
+    access: Access | None = None,
     contracts: Contracts = NO_CLOUD,
 ) -> Iterator[Serving]:
     """Serve runtimes by model name, as version 1 each, until the block ends."""
@@ -118,14 +119,15 @@ def serving(
     thread = threading.Thread(target=loop.run_forever, name="test server", daemon=True)
     thread.start()
     exchange, gate = LocalExchange(), OpenGate()
+    access = access or OpenAccess()
     http = HttpServer(
         exchange,
+        access=access,
         host="127.0.0.1",
         port=0,
         max_body_bytes=max_body_bytes,
         version=__version__,
         operations=operations,
-        may_change=may_change,
         contracts=contracts,
     )
 
@@ -138,7 +140,14 @@ def serving(
         return await http.start(), await grpc.start()
 
     async def make_grpc() -> GrpcServer:
-        return GrpcServer(exchange, host="127.0.0.1", port=0, max_message_bytes=max_body_bytes)
+        return GrpcServer(
+            exchange,
+            access=access,
+            host="127.0.0.1",
+            port=0,
+            max_message_bytes=max_body_bytes,
+            operations=operations,
+        )
 
     async def stop() -> None:
         await asyncio.gather(http.stop(1.0), grpc.stop(1.0))

@@ -67,23 +67,22 @@ class Server:
         operations = NodeOperations(registry, siblings or OnlyChild(self.exchange))
         self.http = HttpServer(
             self.exchange,
+            access=self._entrance.access,
             host=config.host,
             port=None if is_worker else config.port,
             max_body_bytes=config.max_body_bytes,
             version=__version__,
             operations=operations,
-            # Until callers have keys, only those on this machine may change what is served.
-            may_change=config.is_loopback,
             contracts=Contracts(config.default_model, config.health_route, config.predict_route),
             on_closed=partial(on_closed, Door.HTTP),
         )
         self.grpc = GrpcServer(
             self.exchange,
+            access=self._entrance.access,
             host=config.host,
             port=None if is_worker else config.grpc_port,
             max_message_bytes=config.max_body_bytes,
             operations=operations,
-            may_change=config.is_loopback,
             on_closed=partial(on_closed, Door.GRPC),
         )
 

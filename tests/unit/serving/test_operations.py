@@ -6,6 +6,7 @@ import pytest
 
 from modelyard.core.datatypes import Datatype
 from modelyard.core.errors import NotFound, Unavailable
+from modelyard.core.identity import Actor
 from modelyard.core.route import Route, Target
 from modelyard.core.signature import Signature, TensorSpec
 from modelyard.serving.exchange import LocalExchange
@@ -13,6 +14,7 @@ from modelyard.serving.operations import NodeOperations, OnlyChild
 from modelyard.testing.serving import FunctionRuntime, endpoint_of
 
 SPEC = TensorSpec(name="x", datatype=Datatype.FP32, shape=(-1, 1))
+ACTOR = Actor(name="ann")
 SIGNATURE = Signature(inputs=(SPEC,), outputs=(SPEC,))
 
 
@@ -54,7 +56,7 @@ def test_load_waits_until_the_model_answers() -> None:
     async def run() -> None:
         exchange = LocalExchange()
         operations = NodeOperations(Deployments(exchange), OnlyChild(exchange))
-        loading = asyncio.ensure_future(operations.load("churn"))
+        loading = asyncio.ensure_future(operations.load("churn", ACTOR))
         await asyncio.sleep(0.05)
         assert not loading.done()
         install(exchange, "churn")
@@ -75,7 +77,7 @@ def test_load_says_why_a_version_cannot_be_served() -> None:
         deployments.deploy("churn", 3, actor="test")
         exchange.report_failure("churn", 3, "its file is damaged")
         with pytest.raises(Unavailable, match="its file is damaged"):
-            await operations.load("churn")
+            await operations.load("churn", ACTOR)
 
     asyncio.run(run())
 
@@ -87,15 +89,15 @@ def test_unload_waits_until_nobody_answers() -> None:
         exchange = LocalExchange()
         exchange.mark_synced()
         operations = NodeOperations(Deployments(exchange), OnlyChild(exchange))
-        loading = asyncio.ensure_future(operations.load("churn"))
+        loading = asyncio.ensure_future(operations.load("churn", ACTOR))
         await asyncio.sleep(0.02)
         install(exchange, "churn")
         await loading
-        await operations.unload("churn")
+        await operations.unload("churn", ACTOR)
         with pytest.raises(NotFound):
             exchange.find("churn")
         with pytest.raises(NotFound):
-            await operations.unload("churn")
+            await operations.unload("churn", ACTOR)
 
     asyncio.run(run())
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, cast
 
 from ngh2 import (
@@ -22,15 +23,28 @@ from ngh2 import (
     TrailersReceived,
 )
 
+from modelyard.api.asks import Asks, admitted
 from modelyard.api.grpc.errors import Status, Trailers, status_fields
 from modelyard.api.grpc.framing import ENCODINGS
 from modelyard.api.grpc.rpc import Rpc, Stream, as_ours
+from modelyard.api.peers import peer_of
 from modelyard.core.errors import Exhausted
+from modelyard.core.identity import UNKNOWN_PEER
+from modelyard.core.ports import Access, Caller
 
 _log: Final = logging.getLogger(__name__)
 
 Open = Callable[[Stream, int, Mapping[bytes, bytes]], Rpc]
 """Makes the RPC of one method."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What is served by one path, and what it asks of its caller."""
+
+    asks: Asks
+    open: Open
+
 
 _CONFIGURATION: Final = Configuration(
     # A stream that is not asked for more must not be sent more.
@@ -74,14 +88,17 @@ class GrpcConnection(asyncio.Protocol):
 
     def __init__(
         self,
-        methods: Mapping[bytes, Open],
+        methods: Mapping[bytes, Method],
+        access: Access,
         *,
         max_message_bytes: int,
         on_opened: Callable[["GrpcConnection"], None],
         on_closed: Callable[["GrpcConnection"], None],
     ) -> None:
         self.max_message_bytes = max_message_bytes
+        self.peer = UNKNOWN_PEER
         self._methods = methods
+        self._access = access
         self._on_opened = on_opened
         self._on_closed = on_closed
         self._http = Connection(Role.SERVER, _CONFIGURATION)
@@ -100,6 +117,7 @@ class GrpcConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A caller has connected."""
         self._transport = cast(asyncio.Transport, transport)
+        self.peer = peer_of(transport)
         self._http.initiate_connection(_SETTINGS)
         self._http.set_local_window_size(_CONNECTION_WINDOW)
         self._handshake = self._loop.call_later(_HANDSHAKE_S, self._transport.abort)
@@ -137,7 +155,7 @@ class GrpcConnection(asyncio.Protocol):
         rpcs, self._rpcs = self._rpcs, {}
         try:
             for rpc in rpcs.values():
-                self._abandon(rpc)
+                self._abandon(rpc, is_lost=True)
         finally:
             self._on_closed(self)
 
@@ -154,7 +172,7 @@ class GrpcConnection(asyncio.Protocol):
             elif kind is StreamClosed or kind is StreamReset:
                 rpc = self._rpcs.pop(cast(StreamClosed, event).stream_id, None)
                 if rpc is not None:
-                    self._abandon(rpc)
+                    self._abandon(rpc, is_lost=False)
             elif kind is TrailersReceived:
                 rpc = self._rpcs.get(cast(TrailersReceived, event).stream_id)
                 if rpc is not None:
@@ -194,7 +212,7 @@ class GrpcConnection(asyncio.Protocol):
     def _open(self, event: RequestReceived) -> None:
         stream_id = event.stream_id
         fields = dict(event.headers)
-        open_rpc = self._methods.get(fields[b":path"]) if b":path" in fields else None
+        method = self._methods.get(fields[b":path"]) if b":path" in fields else None
         if fields.get(b":method") != b"POST":
             self._respond(stream_id, _NOT_POST)
             return
@@ -202,15 +220,16 @@ class GrpcConnection(asyncio.Protocol):
             self._respond(stream_id, _NOT_GRPC)
             return
         encoding = fields.get(b"grpc-encoding", b"identity")
-        if open_rpc is None:
+        if method is None:
             self._refuse(stream_id, f"no method {fields.get(b':path', b'')!r:.140} is served here")
             return
         if encoding != b"identity" and encoding not in ENCODINGS:
             self._refuse(stream_id, f"messages packed with {encoding!r:.40} are not read here")
             return
-        rpc = open_rpc(self, stream_id, fields)
+        rpc = method.open(self, stream_id, fields)
         self._rpcs[stream_id] = rpc
         try:
+            rpc.caller = admitted(self._access, method.asks, fields, self.peer)
             rpc.open()
             if self._http.queued_body_size() > self.max_message_bytes * _MAX_HELD:
                 raise Exhausted("unread", "read the answers that wait before you ask for more")
@@ -229,12 +248,16 @@ class GrpcConnection(asyncio.Protocol):
         with contextlib.suppress(*_GONE):
             self._http.send_response(stream_id, fields, end_stream=True)
 
-    def _abandon(self, rpc: Rpc) -> None:
+    def _abandon(self, rpc: Rpc, *, is_lost: bool) -> None:
         rpc.is_over = True
         self.release(rpc)
-        rpc.abandon()
+        rpc.abandon(is_lost=is_lost)
 
     # What RPCs do.
+
+    def identify(self, metadata: Mapping[bytes, bytes]) -> Caller:
+        """Who sends this metadata, as of now."""
+        return self._access.identify(metadata, self.peer)
 
     def answer(self, rpc: Rpc, message: bytes) -> None:
         """Send the one answer of an RPC, and that it went well."""
@@ -345,4 +368,8 @@ class GrpcConnection(asyncio.Protocol):
     def give_up(self) -> None:
         """Close at once, whatever is open."""
         if self._transport is not None:
+            # It is we who go, not the caller.
+            rpcs, self._rpcs = self._rpcs, {}
+            for rpc in rpcs.values():
+                self._abandon(rpc, is_lost=False)
             self._transport.abort()

@@ -5,7 +5,8 @@ from enum import IntEnum
 from typing import Final
 from urllib.parse import quote
 
-from modelyard.core.errors import Kind, ModelyardError
+from modelyard.api.refusals import headroom_fields
+from modelyard.core.errors import Exhausted, Kind, ModelyardError
 
 
 class Status(IntEnum):
@@ -55,7 +56,8 @@ def details(error: ModelyardError) -> str:
 
 
 def trailers(error: ModelyardError) -> Trailers:
-    """How an RPC ends that failed: status and message, then kind, code, field and when to retry.
+    """How an RPC ends that failed: status and message, kind, code, field, when to retry, and how
+    the limit stands that was reached.
 
     `grpc-retry-pushback-ms` is what clients with a retry policy obey. The field is percent-encoded,
     as the message is by the protocol: header fields hold only ASCII.
@@ -72,6 +74,8 @@ def trailers(error: ModelyardError) -> Trailers:
         wait_ms = max(0, math.ceil(error.retry_after_s * 1000))
         found.append((b"retry-after", b"%d" % math.ceil(wait_ms / 1000)))
         found.append((b"grpc-retry-pushback-ms", b"%d" % wait_ms))
+    if isinstance(error, Exhausted) and error.headroom is not None:
+        found += [(name.encode(), text.encode()) for name, text in headroom_fields(error.headroom)]
     return tuple(found)
 
 

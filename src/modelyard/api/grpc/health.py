@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from modelyard.api.grpc.messages import HEALTH, SERVICE, HealthCheckRequest, HealthCheckResponse
-from modelyard.api.grpc.rpc import Stream
+from modelyard.api.grpc.rpc import Rpc, Stream, as_ours
 from modelyard.api.grpc.unary import Unary, parse
 from modelyard.core.errors import NotFound, Unavailable
+from modelyard.core.identity import Verb
 from modelyard.core.ports import Exchange
 
 _LOOK_S: Final = 0.2
@@ -32,20 +33,21 @@ def status_of(exchange: Exchange, service: str) -> HealthCheckResponse.ServingSt
     return HealthCheckResponse.SERVING if is_serving else HealthCheckResponse.NOT_SERVING
 
 
-class Health:
-    """Answers `Check`."""
+def check_health(exchange: Exchange, request: HealthCheckRequest, rpc: Rpc) -> HealthCheckResponse:
+    """Whether the server, its service or a model answers now."""
+    ask_for_model(rpc, request.service)
+    status = status_of(exchange, request.service)
+    if status == _UNKNOWN:
+        raise NotFound(
+            "unknown_service", f"'{request.service:.140}' is neither a service nor a model here"
+        )
+    return HealthCheckResponse(status=status)
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
 
-    def check(self, request: HealthCheckRequest) -> HealthCheckResponse:
-        """The status now; raises `NotFound` for what is not known here."""
-        status = status_of(self._exchange, request.service)
-        if status == _UNKNOWN:
-            raise NotFound(
-                "unknown_service", f"'{request.service:.140}' is neither a service nor a model here"
-            )
-        return HealthCheckResponse(status=status)
+def ask_for_model(rpc: Rpc, service: str) -> None:
+    """Anybody may ask how the server is, but of a model only who may call it."""
+    if service not in _SERVER:
+        rpc.identify().check(Verb.CALL, service)
 
 
 class HealthWatch(Unary):
@@ -72,12 +74,19 @@ class HealthWatch(Unary):
         self._look()
 
     def _look(self) -> None:
+        ask_for_model(self, self._service)
         status = status_of(self._exchange, self._service)
         # A caller who does not read hears the newest status only.
         if status != self._last and not self.stream.unsent_bytes(self):
             self._last = status
             self.send(HealthCheckResponse(status=status).SerializeToString())
-        self._timer = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_S, self._look_again)
+
+    def _look_again(self) -> None:
+        try:
+            self._look()
+        except Exception as error:  # noqa: BLE001 - the caller must hear of every failure
+            self.fail(as_ours(error))
 
     def drain(self) -> None:
         """Say that the server no longer serves, then end."""
@@ -86,7 +95,7 @@ class HealthWatch(Unary):
         self.send(HealthCheckResponse(status=HealthCheckResponse.NOT_SERVING).SerializeToString())
         self.fail(Unavailable("stopping", "the server is stopping; watch another"))
 
-    def abandon(self) -> None:
+    def abandon(self, *, is_lost: bool) -> None:
         """Nobody watches any more."""
         if self._timer is not None:
             self._timer.cancel()

@@ -19,7 +19,7 @@ from modelyard.api.grpc.rpc import Rpc, Stream, as_ours
 from modelyard.api.grpc.unary import Unary, parse
 from modelyard.api.parameters import read_schedule
 from modelyard.core.call import Call
-from modelyard.core.errors import ModelyardError, TimedOut, Unavailable
+from modelyard.core.errors import ModelyardError, TimedOut, Unauthenticated, Unavailable
 from modelyard.core.ports import Exchange, Served
 
 MAX_OPEN_CALLS: Final = 64
@@ -49,13 +49,16 @@ class ModelInfer(Unary):
 
     def answer(self, message: bytes) -> None:
         """Make the call and bring it to the exchange."""
+        caller = self.identify()
         request = parse(ModelInferRequest, message)
+        permit = caller.permit(request.model_name)
         served = self._exchange.find(
             request.model_name, request.model_version or None, self.metadata
         )
         self._codec = codec_of(served)
         self._wanted = self._codec.wanted(request)
         self._call = make_call(served, self._codec, request, self.deadline_ns, self._reply)
+        self._call.permit = permit
         self._exchange.submit(self._call)
 
     def _reply(self, call: Call) -> None:
@@ -72,10 +75,10 @@ class ModelInfer(Unary):
         else:
             self.reply(answer)
 
-    def abandon(self) -> None:
+    def abandon(self, *, is_lost: bool) -> None:
         """Nobody waits for the answer any more: end the call, waiting or not."""
         if self._call is not None:
-            give_up(self._call)
+            give_up(self._call, is_lost=is_lost)
 
 
 class _Turn:
@@ -117,15 +120,21 @@ class ModelStreamInfer(Rpc):
         self._turns.append(turn)
         request_id = ""
         try:
+            # Anew for each: a stream may outlive the key that it was opened with.
+            caller = self.identify()
             request = parse(ModelInferRequest, message)
             request_id = request.id
+            permit = caller.permit(request.model_name)
             served = self._exchange.find(
                 request.model_name, request.model_version or None, self.metadata
             )
             codec = codec_of(served)
             reply = partial(self._reply, turn, codec, codec.wanted(request))
             turn.call = make_call(served, codec, request, self.deadline_ns, reply)
+            turn.call.permit = permit
             self._exchange.submit(turn.call)
+        except Unauthenticated as error:
+            self._break_off(error)
         except Exception as error:  # noqa: BLE001 - one request's failure is no other's
             self._refuse(turn, request_id, as_ours(error))
         if not self.is_over and not self._has_room():
@@ -152,13 +161,17 @@ class ModelStreamInfer(Rpc):
 
     def _refuse(self, turn: _Turn, request_id: str, error: ModelyardError) -> None:
         if self.metadata.get(_PICKY_ERRORS) == b"true":
-            self.fail(error)
-            self.abandon()
+            self._break_off(error)
             return
         answer = ModelStreamInferResponse(
             error_message=details(error), infer_response=ModelInferResponse(id=request_id)
         )
         self._settle(turn, answer.SerializeToString())
+
+    def _break_off(self, error: ModelyardError) -> None:
+        """End the stream, and every call that is open on it."""
+        self.fail(error)
+        self.abandon(is_lost=False)
 
     def _settle(self, turn: _Turn, answer: bytes) -> None:
         turn.answer = answer
@@ -196,12 +209,12 @@ class ModelStreamInfer(Rpc):
         self._is_closing = True
         self._send_ready()
 
-    def abandon(self) -> None:
+    def abandon(self, *, is_lost: bool) -> None:
         """Nobody waits for the answers any more: end every open call."""
         turns, self._turns = self._turns, deque()
         for turn in turns:
             if turn.call is not None:
-                give_up(turn.call)
+                give_up(turn.call, is_lost=is_lost)
 
 
 def codec_of(served: Served) -> InferCodec:
@@ -242,9 +255,11 @@ def _value(parameter: Any) -> bool | int | float | str | None:
     return None if choice is None else getattr(parameter, choice)
 
 
-def give_up(call: Call) -> None:
-    """End a call whose caller has gone, as late where it went because its time was up."""
-    if _is_out_of_time(call):
+def give_up(call: Call, *, is_lost: bool) -> None:
+    """End a call that nobody waits for: its caller is lost, or was out of time, or cancelled."""
+    if is_lost:
+        call.abandon()
+    elif _is_out_of_time(call):
         call.fail(TimedOut("deadline", "the call's deadline passed before its answer"))
     else:
         call.cancel()

@@ -5,9 +5,12 @@ import os
 from collections.abc import Mapping
 from typing import Final, Protocol
 
+from modelyard.api.asks import NOBODY, actor_of, request_id_of
 from modelyard.api.grpc.errors import Trailers, trailers
 from modelyard.api.grpc.framing import PREFIX_BYTES, deadline_of, framed, too_large, unpacked
 from modelyard.core.errors import Internal, Invalid, ModelyardError
+from modelyard.core.identity import Actor, Peer
+from modelyard.core.ports import Caller
 
 _log: Final = logging.getLogger(__name__)
 _FAILED: Final = "the server failed to answer; its log has the reason under {}"
@@ -17,6 +20,11 @@ class Stream(Protocol):
     """What an RPC needs of the connection that it came by."""
 
     max_message_bytes: int
+    peer: Peer
+
+    def identify(self, metadata: Mapping[bytes, bytes]) -> Caller:
+        """Who sends this metadata, as of now; raises as `Access.identify`."""
+        ...
 
     def answer(self, rpc: "Rpc", message: bytes) -> None:
         """Send the one answer of an RPC, and that it went well."""
@@ -47,12 +55,14 @@ class Rpc:
     """One RPC on the loop's thread. A method overrides `receive`, `finish_reading` and `abandon`.
 
     What these raise ends the RPC: an error of ours as it is, any other as `internal`. `metadata`
-    are the header fields of the request by lower-case name, of a repeated one the last.
+    are the header fields of the request by lower-case name, of a repeated one the last. `caller` is
+    who was let in when the metadata was here, and nobody where the method is public.
     """
 
     __slots__ = (
         "_has_all",
         "_partial",
+        "caller",
         "counted_bytes",
         "deadline_ns",
         "has_headers",
@@ -68,6 +78,7 @@ class Rpc:
         self.stream = stream
         self.stream_id = stream_id
         self.metadata = metadata
+        self.caller: Caller = NOBODY
         self.deadline_ns: int | None = None
         self.is_over = False
         self.is_paused = False
@@ -85,8 +96,17 @@ class Rpc:
         """The caller sends no more messages."""
         raise NotImplementedError
 
-    def abandon(self) -> None:
-        """The caller cancelled, went away, or was out of time: nobody will read an answer."""
+    def abandon(self, *, is_lost: bool) -> None:
+        """Nobody will read an answer: the caller cancelled, was out of time, or, where the
+        connection is lost, went away."""
+
+    def identify(self) -> Caller:
+        """Who calls, as of now: what was asked when the metadata came may have been long ago."""
+        return self.stream.identify(self.metadata)
+
+    def acting(self) -> Actor:
+        """Who changes something by this RPC, for the audit."""
+        return actor_of(self.caller, self.stream.peer, request_id_of(self.metadata))
 
     def drain(self) -> None:
         """The server stops: finish what was taken, and take no more."""

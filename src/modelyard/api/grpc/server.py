@@ -10,7 +10,7 @@ from modelyard.api.addresses import bind_grpc
 from modelyard.api.adoption import Adoption
 from modelyard.api.grpc.connection import GrpcConnection
 from modelyard.api.grpc.methods import make_methods
-from modelyard.core.ports import Exchange, Operations
+from modelyard.core.ports import Access, Exchange, Operations
 
 _BACKLOG: Final = 2048
 
@@ -20,25 +20,26 @@ class GrpcServer:
 
     Its connections come from a port of its own (`port`, 0 for a free one), or, where that is None,
     from somebody else who accepts them: `adopt`; `on_closed` hears of each connection that ends.
-    With `may_change` callers may load and unload models.
+    Every RPC asks `access` who is calling.
     """
 
     def __init__(
         self,
         exchange: Exchange,
         *,
+        access: Access,
         host: str,
         port: int | None,
         max_message_bytes: int,
         operations: Operations | None = None,
-        may_change: bool = False,
         on_closed: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host
         self._port = port
         self._max_message_bytes = max_message_bytes
         self._on_closed = on_closed
-        self._methods = make_methods(exchange, operations, may_change=may_change)
+        self._methods = make_methods(exchange, operations)
+        self._access = access
         self._connections: set[GrpcConnection] = set()
         self._all_closed = asyncio.Event()
         self._listener: asyncio.Server | None = None
@@ -66,6 +67,7 @@ class GrpcServer:
     def _connection(self) -> GrpcConnection:
         return GrpcConnection(
             self._methods,
+            self._access,
             max_message_bytes=self._max_message_bytes,
             on_opened=self._opened,
             on_closed=self._closed,

@@ -3,6 +3,7 @@
 import importlib.metadata
 from typing import Final
 
+from modelyard.api.asks import seen_listings
 from modelyard.api.grpc.messages import (
     InferBatchStatistics,
     InferStatistics,
@@ -32,7 +33,8 @@ from modelyard.api.grpc.messages import (
     ServerReadyResponse,
     StatisticDuration,
 )
-from modelyard.api.refusals import refuse_change, refuse_load_parameters
+from modelyard.api.grpc.rpc import Rpc
+from modelyard.api.refusals import no_operations, refuse_load_parameters
 from modelyard.core.datatypes import Datatype
 from modelyard.core.errors import NotFound, Unavailable
 from modelyard.core.ports import Exchange, Operations, ServedStatistics, Spent
@@ -46,18 +48,11 @@ _MAX_BATCH: Final = 2**31 - 1
 class InferenceService:
     """Answers each RPC, or raises an error of ours; every method runs on the exchange's loop."""
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        operations: Operations | None = None,
-        *,
-        may_change: bool = False,
-    ) -> None:
+    def __init__(self, exchange: Exchange, operations: Operations | None = None) -> None:
         self._exchange = exchange
         self._operations = operations
-        self._may_change = may_change
 
-    def model_ready(self, request: ModelReadyRequest) -> ModelReadyResponse:
+    def model_ready(self, request: ModelReadyRequest, rpc: Rpc) -> ModelReadyResponse:
         """Whether a model answers; one that is not here does not."""
         try:
             self._exchange.find(request.name, request.version or None)
@@ -65,7 +60,7 @@ class InferenceService:
             return ModelReadyResponse(ready=False)
         return ModelReadyResponse(ready=True)
 
-    def model_metadata(self, request: ModelMetadataRequest) -> ModelMetadataResponse:
+    def model_metadata(self, request: ModelMetadataRequest, rpc: Rpc) -> ModelMetadataResponse:
         """What a model takes and gives."""
         served = self._exchange.find(request.name, request.version or None)
         versions = {
@@ -81,15 +76,15 @@ class InferenceService:
             outputs=[_metadata(spec) for spec in served.signature.outputs],
         )
 
-    def server_live(self, _: ServerLiveRequest) -> ServerLiveResponse:
+    def server_live(self, _: ServerLiveRequest, rpc: Rpc) -> ServerLiveResponse:
         """Whether the process answers: it just did."""
         return ServerLiveResponse(live=True)
 
-    def server_ready(self, _: ServerReadyRequest) -> ServerReadyResponse:
+    def server_ready(self, _: ServerReadyRequest, rpc: Rpc) -> ServerReadyResponse:
         """Whether this node serves what the registry asks of it."""
         return ServerReadyResponse(ready=self._exchange.is_ready())
 
-    def server_metadata(self, _: ServerMetadataRequest) -> ServerMetadataResponse:
+    def server_metadata(self, _: ServerMetadataRequest, rpc: Rpc) -> ServerMetadataResponse:
         """Name and version of the server."""
         return ServerMetadataResponse(
             name="modelyard",
@@ -97,8 +92,10 @@ class InferenceService:
             extensions=_EXTENSIONS,
         )
 
-    def repository_index(self, request: RepositoryIndexRequest) -> RepositoryIndexResponse:
-        """Every version that is routed here."""
+    def repository_index(
+        self, request: RepositoryIndexRequest, rpc: Rpc
+    ) -> RepositoryIndexResponse:
+        """Every version that is routed here, of the models that the caller may know of."""
         return RepositoryIndexResponse(
             models=[
                 RepositoryIndexResponse.ModelIndex(
@@ -107,12 +104,12 @@ class InferenceService:
                     state="READY" if listing.ready else "UNAVAILABLE",
                     reason=listing.reason,
                 )
-                for listing in self._exchange.listings()
+                for listing in seen_listings(self._exchange, rpc.caller.principal)
                 if listing.ready or not request.ready
             ]
         )
 
-    def model_config(self, request: ModelConfigRequest) -> ModelConfigResponse:
+    def model_config(self, request: ModelConfigRequest, rpc: Rpc) -> ModelConfigResponse:
         """What Triton's clients ask of a model before they call it."""
         served = self._exchange.find(request.name, request.version or None)
         signature = served.signature
@@ -141,31 +138,36 @@ class InferenceService:
             )
         )
 
-    async def model_statistics(self, request: ModelStatisticsRequest) -> ModelStatisticsResponse:
+    async def model_statistics(
+        self, request: ModelStatisticsRequest, rpc: Rpc
+    ) -> ModelStatisticsResponse:
         """What versions have done since they were loaded, over every worker of the node."""
         if self._operations is None:
             raise Unavailable("no_statistics", "this server keeps no statistics of its models")
         found = await self._operations.statistics(request.name or None, request.version or None)
-        return ModelStatisticsResponse(model_stats=[_statistics(each) for each in found])
+        sees = rpc.caller.principal.sees
+        return ModelStatisticsResponse(
+            model_stats=[_statistics(each) for each in found if sees(each.model)]
+        )
 
     async def repository_model_load(
-        self, request: RepositoryModelLoadRequest
+        self, request: RepositoryModelLoadRequest, rpc: Rpc
     ) -> RepositoryModelLoadResponse:
-        """Deploy a model's newest version, where callers may."""
+        """Deploy a model's newest version."""
         refuse_load_parameters(request.parameters)
-        await self._changing(request.model_name).load(request.model_name)
+        await self._changing().load(request.model_name, rpc.acting())
         return RepositoryModelLoadResponse()
 
     async def repository_model_unload(
-        self, request: RepositoryModelUnloadRequest
+        self, request: RepositoryModelUnloadRequest, rpc: Rpc
     ) -> RepositoryModelUnloadResponse:
-        """Take a model's route away, where callers may."""
-        await self._changing(request.model_name).unload(request.model_name)
+        """Take a model's route away."""
+        await self._changing().unload(request.model_name, rpc.acting())
         return RepositoryModelUnloadResponse()
 
-    def _changing(self, model: str) -> Operations:
-        if self._operations is None or not self._may_change:
-            raise refuse_change(model)
+    def _changing(self) -> Operations:
+        if self._operations is None:
+            raise no_operations()
         return self._operations
 
 

@@ -6,8 +6,10 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from modelyard.api.asks import Asks
 from modelyard.api.grpc.rpc import Rpc, Stream, as_ours
 from modelyard.core.errors import Invalid
+from modelyard.core.identity import Verb
 
 _M = TypeVar("_M", bound=Message)
 
@@ -55,12 +57,17 @@ class Unary(Rpc):
 
 
 class Function(Unary):
-    """An RPC whose answer is a function of its request, awaited where it waits."""
+    """An RPC whose answer is a function of its request and its caller, awaited where it waits.
 
-    __slots__ = ("_answer", "_request", "_task")
+    `names` is the request's field that names a model, "" where none does.
+    """
+
+    __slots__ = ("_answer", "_asks", "_names", "_request", "_task")
 
     def __init__(
         self,
+        asks: Asks,
+        names: str,
         request: type[Message],
         answer: Callable[..., Message | Awaitable[Message]],
         stream: Stream,
@@ -68,13 +75,19 @@ class Function(Unary):
         metadata: Mapping[bytes, bytes],
     ) -> None:
         super().__init__(stream, stream_id, metadata)
+        self._asks = asks
+        self._names = names
         self._request = request
         self._answer = answer
         self._task: asyncio.Task[None] | None = None
 
     def answer(self, message: bytes) -> None:
         """Call the function."""
-        answer = self._answer(parse(self._request, message))
+        request = parse(self._request, message)
+        model = getattr(request, self._names) if self._names else ""
+        if model and isinstance(self._asks, Verb):
+            self.caller.check(self._asks, model)
+        answer = self._answer(request, self)
         if isinstance(answer, Message):
             self.reply(answer.SerializeToString())
         else:
@@ -86,7 +99,7 @@ class Function(Unary):
         except Exception as error:  # noqa: BLE001 - the caller must hear of every failure
             self.fail(as_ours(error))
 
-    def abandon(self) -> None:
+    def abandon(self, *, is_lost: bool) -> None:
         """Nobody waits for it any more."""
         if self._task is not None:
             self._task.cancel()

@@ -5,29 +5,31 @@ when the first request for it comes.
 """
 
 import logging
+from functools import partial
 
 from litestar import Litestar, MediaType, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException
 
 from modelyard.api.http.contracts import NO_CLOUD, Contracts
-from modelyard.api.http.errors import error_body, status_of
+from modelyard.api.http.errors import error_body, error_headers, status_of
+from modelyard.api.http.guard import guard_of, headers_of, is_let_in, peer_of
 from modelyard.api.http.handlers.desk import AnyRequest, Desk
 from modelyard.api.http.handlers.oip import oip_handlers
 from modelyard.api.http.handlers.pages import page_handlers
 from modelyard.api.http.handlers.repository import repository_handlers
 from modelyard.api.http.handlers.v1 import v1_handlers
 from modelyard.core.errors import Internal, Invalid, ModelyardError, NotFound
-from modelyard.core.ports import Exchange, Operations
+from modelyard.core.ports import Access, Exchange, Operations
 
 _log = logging.getLogger(__name__)
 
 
 def make_application(
     exchange: Exchange,
+    access: Access,
     version: str,
     operations: Operations | None = None,
     *,
-    may_change: bool = False,
     contracts: Contracts = NO_CLOUD,
 ) -> Litestar:
     """The application over an exchange. Its handlers run on the event loop.
@@ -37,8 +39,8 @@ def make_application(
     desk = Desk(
         exchange=exchange,
         operations=operations,
-        may_change=may_change,
         contracts=contracts,
+        is_open=access.is_open,
         version=version,
     )
     families = (oip_handlers, repository_handlers, v1_handlers, page_handlers)
@@ -46,21 +48,35 @@ def make_application(
         [handler for family in families for handler in family(desk)],
         openapi_config=None,
         logging_config=None,
-        exception_handlers={Exception: _answer_error},
+        guards=[guard_of(access)],
+        exception_handlers={Exception: partial(_answer_error, access)},
     )
 
 
-def _answer_error(request: AnyRequest, error: Exception) -> Response[bytes]:
+def _answer_error(access: Access, request: AnyRequest, error: Exception) -> Response[bytes]:
     ours = _as_ours(request, error)
     headers = {}
-    if isinstance(error, HTTPException) and error.headers:
-        headers = {name: value for name, value in error.headers.items() if name.lower() == "allow"}
+    if isinstance(error, HTTPException):
+        # Where nothing was dispatched to, who has no key hears only that.
+        refusal = None if is_let_in(request) else _refusal(access, request)
+        ours = refusal or ours
+        given = error.headers or {}
+        headers = {name: value for name, value in given.items() if name.lower() == "allow"}
+    headers |= error_headers(ours)
     return Response(
         error_body(ours),
         status_code=status_of(ours),
         media_type=MediaType.JSON,
         headers=headers,
     )
+
+
+def _refusal(access: Access, request: AnyRequest) -> ModelyardError | None:
+    try:
+        access.identify(headers_of(request), peer_of(request))
+    except ModelyardError as refusal:
+        return refusal
+    return None
 
 
 def _as_ours(request: AnyRequest, error: Exception) -> ModelyardError:

@@ -9,7 +9,9 @@ Sources: Amazon SageMaker, "Custom inference code with hosting services" (`GET /
 from dataclasses import dataclass
 from typing import Final
 
+from modelyard.api.asks import seen_listings
 from modelyard.core.errors import Invalid, NotFound, Unavailable
+from modelyard.core.identity import Principal
 from modelyard.core.ports import Exchange, Headers
 
 LIVE: Final = b"/v2/health/live"
@@ -37,17 +39,18 @@ class Contracts:
         """Paths whose GET says whether this server answers calls."""
         return frozenset(path.encode() for path in (PING, self.health_route) if path)
 
-    def choose(self, exchange: Exchange, headers: Headers) -> str:
+    def choose(self, exchange: Exchange, headers: Headers, principal: Principal) -> str:
         """The model that a call means: the one its header names, the setting's, or the only one.
 
-        A multi-model endpoint of SageMaker names the archive that a model was uploaded in.
+        The only one is that of those that the caller may know of. A multi-model endpoint of
+        SageMaker names the archive that a model was uploaded in.
         """
         target = headers.get(_TARGET)
         if target is not None:
             return target.decode("utf-8", "replace").strip("/").removesuffix(_ARCHIVE)
         if self.default_model:
             return self.default_model
-        models = sorted({listing.model for listing in exchange.listings()})
+        models = sorted({listing.model for listing in seen_listings(exchange, principal)})
         if len(models) == 1:
             return models[0]
         if models:

@@ -16,7 +16,7 @@ from modelyard.api.http.wire import Answer, Codec, Question
 from modelyard.core.call import Call
 from modelyard.core.errors import Internal, ModelyardError, Unavailable
 from modelyard.core.outputs import is_larger
-from modelyard.core.ports import Headers, Served
+from modelyard.core.ports import Headers, Permit, Served
 
 if TYPE_CHECKING:
     from modelyard.api.http.protocol import InferenceProtocol
@@ -58,6 +58,9 @@ class InferenceCycle(RequestResponseCycle):
     response_complete = False
     call: Call | None = None
     question: Question | None = None
+    permit: Permit | None = None
+    entered_s = 0.0
+    model = ""
     message_event = _NO_EVENT
 
     def __init__(
@@ -75,18 +78,34 @@ class InferenceCycle(RequestResponseCycle):
         self.preferences = preferences
         self.keep_alive = keep_alive
 
+    def enter(self) -> None:
+        """Ask who calls, and for leave to call the model; raises what the caller is told.
+
+        Asked with every request, and again when its body has come later than its head: a key may
+        have been revoked meanwhile.
+        """
+        protocol = self.protocol
+        around = protocol.surroundings
+        caller = around.access.identify(self.headers, protocol.peer)
+        model = self.door.model
+        if model is None:
+            model = around.contracts.choose(around.exchange, self.headers, caller.principal)
+        self.model = model
+        self.permit = caller.permit(model)
+        self.entered_s = protocol.idle_since
+
     def run(self) -> None:
         """Decode the whole request and bring it to the exchange."""
         protocol, preferences = self.protocol, self.preferences
-        if preferences is not None and preferences.refusal is not None:
-            self.refuse(preferences.refusal)
-            return
         try:
-            exchange = protocol.surroundings.exchange
-            model = self.door.model
-            if model is None:
-                model = protocol.surroundings.contracts.choose(exchange, self.headers)
-            served = exchange.find(model, self.door.version, self.headers)
+            if self.permit is None or self.entered_s != protocol.idle_since:
+                self.enter()
+            if preferences is not None and preferences.refusal is not None:
+                self.refuse(preferences.refusal)
+                return
+            served = protocol.surroundings.exchange.find(
+                self.model, self.door.version, self.headers
+            )
             codec = self.door.bind(served)
             body = self.content
             if b"content-encoding" not in self.headers and len(body) < _LARGE_BODY:
@@ -99,8 +118,7 @@ class InferenceCycle(RequestResponseCycle):
         except ModelyardError as error:
             self.refuse(error)
         except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
-            _log.exception("a request to %s failed before it was submitted", self.door.model)
-            self.refuse(Internal("internal", "the server failed on this request; see its log"))
+            self.break_off()
 
     def _read(self, codec: Codec) -> Question:
         body = self.content
@@ -126,8 +144,7 @@ class InferenceCycle(RequestResponseCycle):
         except ModelyardError as error:
             self.refuse(error)
         except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
-            _log.exception("a request to %s failed before it was submitted", self.door.model)
-            self.refuse(Internal("internal", "the server failed on this request; see its log"))
+            self.break_off()
 
     def _submit(self, served: Served, question: Question) -> None:
         self.content = b""
@@ -145,6 +162,7 @@ class InferenceCycle(RequestResponseCycle):
                 asked.priority,
                 asked.parameters,
             )
+        call.permit = self.permit
         self.call = call
         self.protocol.surroundings.exchange.submit(call)
 
@@ -200,6 +218,11 @@ class InferenceCycle(RequestResponseCycle):
         if not packing.cancelled() and not self.disconnected and not self.response_complete:
             self.protocol.write_answer(self, packing.result())
 
+    def break_off(self) -> None:
+        """Say that it failed, and write into the log why; while an exception is handled."""
+        _log.exception("a request to %s failed before it was submitted", self.model or "a model")
+        self.refuse(Internal("internal", "the server failed on this request; see its log"))
+
     def refuse(self, error: ModelyardError) -> None:
         """Write an error and end the request."""
         self.content = b""
@@ -222,6 +245,9 @@ class HealthCycle(InferenceCycle):
         super().__init__(protocol, _NO_DOOR, {}, keep_alive=keep_alive)
         self.path = path
 
+    def enter(self) -> None:
+        """Health is public."""
+
     def run(self) -> None:
         """Answer yes or no."""
         if self.path == LIVE:
@@ -239,6 +265,9 @@ class RefusalCycle(InferenceCycle):
         super().__init__(protocol, _NO_DOOR, {}, keep_alive=False)
         self.more_body = False
         self.error = error
+
+    def enter(self) -> None:
+        """What is no request has no caller."""
 
     def run(self) -> None:
         """Say what is wrong."""

@@ -1,10 +1,12 @@
-"""Errors over HTTP: one status a kind, one body for all."""
+"""Errors over HTTP: one status a kind, one body for all, and the headers that go with some."""
 
+import math
 from typing import Final
 
 import orjson
 
-from modelyard.core.errors import Kind, ModelyardError
+from modelyard.api.refusals import headroom_fields
+from modelyard.core.errors import Exhausted, Kind, ModelyardError
 
 STATUS: Final[dict[Kind, int]] = {
     Kind.INVALID: 400,
@@ -34,6 +36,22 @@ _BY_CODE: Final[dict[str, int]] = {
 def status_of(error: ModelyardError) -> int:
     """The HTTP status of an error."""
     return _BY_CODE.get(error.code) or STATUS[error.kind]
+
+
+def error_headers(error: ModelyardError) -> list[tuple[str, str]]:
+    """What a refused caller's program goes by: how to say who it is, when to come again, and how
+    its limit stands.
+
+    Sources: RFC 9110, 10.2.3 and 11.6.1; RFC 6750, 3.
+    """
+    headers = []
+    if error.kind is Kind.UNAUTHENTICATED:
+        headers.append(("www-authenticate", 'Bearer realm="modelyard"'))
+    if error.retry_after_s is not None:
+        headers.append(("retry-after", str(max(1, math.ceil(error.retry_after_s)))))
+    if isinstance(error, Exhausted) and error.headroom is not None:
+        headers += headroom_fields(error.headroom)
+    return headers
 
 
 def error_body(error: ModelyardError) -> bytes:

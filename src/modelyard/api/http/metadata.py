@@ -1,8 +1,9 @@
 """What the v2 protocol tells of servers and models, beyond answering calls."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from modelyard.core.ports import Exchange, Served
+from modelyard.core.ports import Exchange, Listing, Served
 from modelyard.core.signature import Column, TensorSpec
 
 EXTENSIONS = (
@@ -39,7 +40,7 @@ def model_metadata(served: Served) -> dict[str, Any]:
     }
 
 
-def repository_index(exchange: Exchange, *, only_ready: bool = False) -> list[dict[str, Any]]:
+def repository_index(lines: Iterable[Listing], *, only_ready: bool = False) -> list[dict[str, Any]]:
     """The body of `/v2/repository/index`; all versions, or those that answer."""
     return [
         {
@@ -48,7 +49,7 @@ def repository_index(exchange: Exchange, *, only_ready: bool = False) -> list[di
             "state": "READY" if line.ready else "UNAVAILABLE",
             "reason": line.reason,
         }
-        for line in exchange.listings()
+        for line in lines
         if line.ready or not only_ready
     ]
 

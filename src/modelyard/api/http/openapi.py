@@ -5,17 +5,21 @@ from typing import Any, Final
 
 import numpy as np
 
+from modelyard.api.asks import seen_listings
 from modelyard.api.http.clouds import CSV, LINES
 from modelyard.api.http.contracts import INVOCATIONS, NO_CLOUD, PING, SCORE, Contracts
 from modelyard.api.http.plain import plain_list
 from modelyard.core.datatypes import Datatype
 from modelyard.core.errors import ModelyardError
+from modelyard.core.identity import Principal, Verb
 from modelyard.core.ports import NO_HEADERS, Exchange, Served
 from modelyard.core.signature import Column, Signature
 from modelyard.core.table import PROBABILITIES
 
 _ERROR_STATUSES: Final = {
     "400": "The input is wrong; `field` names the part at fault.",
+    "401": "Nobody knows who is calling; send `Authorization: Bearer KEY`.",
+    "403": "The caller's role or scope does not allow it, or not for this model.",
     "404": "No such model or version is deployed here.",
     "413": "The body is larger than the server accepts.",
     "415": "The content encoding is not understood.",
@@ -23,13 +27,29 @@ _ERROR_STATUSES: Final = {
     "500": "The server failed; the message names the call for the log.",
     "503": "The model is deployed but cannot be served at the moment.",
 }
+_READING_STATUSES: Final = {
+    status: text
+    for status, text in _ERROR_STATUSES.items()
+    if status in ("401", "403", "404", "429", "503")
+}
 _NEGOTIATED: Final = {"406": "`Accept` takes no form that the answer comes in."}
-_CHANGES: Final = {"403": "Only a server bound to its own machine lets callers change routes."}
+_SECURITY_SCHEMES: Final = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+_KEYED: Final[list[dict[str, list[str]]]] = [{scheme: []} for scheme in _SECURITY_SCHEMES]
 _DATATYPES: Final = [datatype.value for datatype in Datatype]
 
 
-def document(exchange: Exchange, version: str, contracts: Contracts = NO_CLOUD) -> dict[str, Any]:
-    """The document as of now, OpenAPI 3.1."""
+def document(
+    exchange: Exchange,
+    version: str,
+    principal: Principal,
+    contracts: Contracts = NO_CLOUD,
+    *,
+    is_open: bool = False,
+) -> dict[str, Any]:
+    """The document as of now, OpenAPI 3.1, of the models that the caller may know of."""
     paths: dict[str, Any] = {
         "/v2": {"get": _get("Server metadata", "ServerMetadata")},
         "/v2/health/live": {"get": _health("Whether the process answers")},
@@ -40,8 +60,8 @@ def document(exchange: Exchange, version: str, contracts: Contracts = NO_CLOUD) 
             "post": _get("Every deployed version and its state", "RepositoryIndex"),
         },
     }
-    paths |= _cloud_paths(exchange, contracts)
-    for listing in exchange.listings():
+    paths |= _cloud_paths(exchange, principal, contracts)
+    for listing in seen_listings(exchange, principal):
         if listing.ready:
             paths |= _model_paths(exchange.find(listing.model, str(listing.version)))
     return {
@@ -53,14 +73,18 @@ def document(exchange: Exchange, version: str, contracts: Contracts = NO_CLOUD) 
             "and the plain row contracts.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas()},
+        "components": {"schemas": _schemas(), "securitySchemes": _SECURITY_SCHEMES},
+        # On an open server callers need no key, and may send one.
+        "security": [*_KEYED, {}] if is_open else _KEYED,
     }
 
 
-def _cloud_paths(exchange: Exchange, contracts: Contracts) -> dict[str, Any]:
+def _cloud_paths(exchange: Exchange, principal: Principal, contracts: Contracts) -> dict[str, Any]:
     """What the clouds call; the rows are those of the model that such a path means now."""
     try:
-        rows = _rows_request(exchange.find(contracts.choose(exchange, NO_HEADERS)))
+        model = contracts.choose(exchange, NO_HEADERS, principal)
+        principal.check(Verb.CALL, model)
+        rows = _rows_request(exchange.find(model))
     except ModelyardError:
         rows = {"type": ["object", "array"]}
     tags = ["clouds"]
@@ -96,7 +120,7 @@ def _model_paths(served: Served) -> dict[str, Any]:
     return {
         f"/v2/models/{name}": {"get": metadata},
         f"/v2/models/{name}/versions/{served.version}": {"get": metadata},
-        f"/v2/models/{name}/ready": {"get": _health(f"Whether {name} answers", tag)},
+        f"/v2/models/{name}/ready": {"get": _answers(f"Whether {name} answers", tag)},
         f"/v2/models/{name}/config": {
             "get": _get(f"Configuration of {name}, in Triton's form", "ModelConfig", tag)
         },
@@ -133,11 +157,10 @@ def _errors(statuses: Mapping[str, str] = _ERROR_STATUSES) -> dict[str, Any]:
 
 
 def _change(summary: str, tags: list[str]) -> dict[str, Any]:
-    """Loading or unloading, which a server does for callers on its own machine only."""
+    """Loading or unloading, for callers who may deploy."""
     body = _object({"parameters": {"type": "object"}}, [])
     operation = _post(summary, body, {"type": "object"}, tags)
     operation["requestBody"]["required"] = False
-    operation["responses"] |= _errors(_CHANGES)
     return operation
 
 
@@ -147,19 +170,31 @@ def _get(summary: str, schema: str, tags: list[str] | None = None) -> dict[str, 
         "tags": tags or ["server"],
         "responses": {
             "200": {"description": summary, "content": _json(_ref(schema))},
-            **{status: response for status, response in _errors().items() if status in "404 503"},
+            **_errors(_READING_STATUSES),
         },
     }
 
 
 def _health(summary: str, tags: list[str] | None = None) -> dict[str, Any]:
+    """A question that anybody may ask."""
     return {
         "summary": summary,
         "tags": tags or ["server"],
+        "security": [],
         "responses": {
             "200": {"description": "Yes", "content": _json({"type": "object"})},
-            "404": {"description": "No such model", "content": _json({"type": "object"})},
             "503": {"description": "Not now", "content": _json({"type": "object"})},
+        },
+    }
+
+
+def _answers(summary: str, tags: list[str]) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "tags": tags,
+        "responses": {
+            "200": {"description": "Yes", "content": _json({"type": "object"})},
+            **_errors(_READING_STATUSES),
         },
     }
 

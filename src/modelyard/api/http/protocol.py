@@ -4,8 +4,8 @@ No framework stands in the hot path: parsed head, dictionary look-ups, decode, s
 call has ended, one write. A connection answers one request at a time; pipelined ones wait.
 """
 
+import asyncio
 import logging
-import math
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,11 +22,13 @@ from modelyard.api.http.cycles import (
     InferenceCycle,
     RefusalCycle,
 )
-from modelyard.api.http.errors import error_body, status_of
+from modelyard.api.http.errors import error_body, error_headers, status_of
 from modelyard.api.http.preferences import preferences_of
-from modelyard.api.http.surroundings import KnownHead, Surroundings, header_lines
+from modelyard.api.http.surroundings import PEER, KnownHead, Surroundings, header_lines
 from modelyard.api.http.wire import JSON, Answer
+from modelyard.api.peers import peer_of
 from modelyard.core.errors import Exhausted, Invalid, ModelyardError, Unavailable
+from modelyard.core.identity import UNKNOWN_PEER
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ _QUIET_S: Final = 1.0
 """How long a stopping server listens on a connection that is between two requests: the next may be
 on its way, and closing under it would lose it."""
 _FLUSH_S: Final = 0.001
+_SMALL_BODY: Final = 64 * 1024
+"""Up to how many bytes the body of a refused request is thrown away, and the connection kept."""
 
 
 class InferenceProtocol(HttpToolsProtocol):
@@ -67,9 +71,15 @@ class InferenceProtocol(HttpToolsProtocol):
         self._begun: InferenceCycle | None = None
         self._last_head = b""
         self._unsent = 0
+        self.peer = UNKNOWN_PEER
         self.idle_since = self._begun_at = self.loop.time()
 
     # What arrives
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A caller has connected, and shaken hands where that is asked."""
+        super().connection_made(transport)
+        self.peer = peer_of(transport)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; what is no request, or has a head that never ends, is refused."""
@@ -120,6 +130,7 @@ class InferenceProtocol(HttpToolsProtocol):
             cycle is not None
             and head.endswith(_HEAD_END)
             and cycle.keep_alive
+            and cycle.permit is not None
             and not cycle.more_body
             and not cycle.expects_100_continue
             and cycle.headers.get(b"content-length") == b"%d" % rest
@@ -197,6 +208,7 @@ class InferenceProtocol(HttpToolsProtocol):
         self.url = url
         self.headers.extend(received)
         self.expect_100_continue = expects
+        self.scope["extensions"] = {PEER: {"peer": self.peer}}
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -306,7 +318,7 @@ class InferenceProtocol(HttpToolsProtocol):
             (
                 STATUS_LINE[status_of(error)],
                 header_lines(self.server_state.default_headers),
-                _retry_line(error),
+                *(f"{name}: {value}\r\n".encode() for name, value in error_headers(error)),
                 b"connection: close\r\n" if close else b"",
                 echo,
                 b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body),
@@ -371,7 +383,16 @@ class InferenceProtocol(HttpToolsProtocol):
             self._invite(cycle)
 
     def _invite(self, cycle: InferenceCycle) -> None:
-        """Its turn has come: refuse a body that is announced as too large, or let it come."""
+        """Its turn has come: see who calls before the body may come, and how large that will be."""
+        try:
+            cycle.enter()
+        except ModelyardError as error:
+            self._turn_away(cycle, error)
+            return
+        except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
+            cycle.keep_alive = False
+            cycle.break_off()
+            return
         length = cycle.headers.get(b"content-length")
         if length is not None and int(length) > self.surroundings.max_body_bytes:
             self._refuse_body(cycle)
@@ -390,6 +411,17 @@ class InferenceProtocol(HttpToolsProtocol):
 
     def _is_queued(self, cycle: RequestResponseCycle) -> bool:
         return any(queued is cycle for queued, _ in self.pipeline)
+
+    def _turn_away(self, cycle: InferenceCycle, error: ModelyardError) -> None:
+        """Refuse before the body is read, and hang up unless what comes of it is little."""
+        length = cycle.headers.get(b"content-length", b"0")
+        if (
+            cycle.expects_100_continue
+            or b"transfer-encoding" in cycle.headers
+            or int(length) > _SMALL_BODY
+        ):
+            cycle.keep_alive = False
+        cycle.refuse(error)
 
     def _refuse_body(self, cycle: InferenceCycle) -> None:
         cycle.keep_alive = False
@@ -524,13 +556,6 @@ class InferenceProtocol(HttpToolsProtocol):
         self._unsent = unsent
         if now - self.idle_since > patience_s:
             self.transport.abort()
-
-
-def _retry_line(error: ModelyardError) -> bytes:
-    """When the same may work, in whole seconds (RFC 9110, 10.2.3)."""
-    if error.retry_after_s is None:
-        return b""
-    return b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after_s))
 
 
 def _bad_http(error: httptools.HttpParserError) -> Invalid:

@@ -13,7 +13,7 @@ from modelyard.api.adoption import Adoption
 from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.protocol import InferenceProtocol
 from modelyard.api.http.surroundings import Surroundings
-from modelyard.core.ports import Exchange, Operations
+from modelyard.core.ports import Access, Exchange, Operations
 
 KEEP_ALIVE_S: Final = 75.0
 """How long a silent connection is kept: longer than clients' pools keep theirs."""
@@ -26,8 +26,9 @@ _CLOSING_POLL_S: Final = 0.01
 class LazyApplication:
     """The ASGI application, imported and made in a thread at the first request that needs it."""
 
-    def __init__(self, exchange: Exchange, **options: Any) -> None:
+    def __init__(self, exchange: Exchange, access: Access, **options: Any) -> None:
         self._exchange = exchange
+        self._access = access
         self._options = options
         self._made: asyncio.Future[Any] | None = None
 
@@ -41,7 +42,7 @@ class LazyApplication:
     def _make(self) -> object:
         from modelyard.api.http.application import make_application
 
-        return make_application(self._exchange, **self._options)
+        return make_application(self._exchange, self._access, **self._options)
 
 
 class _Connection(InferenceProtocol):
@@ -61,20 +62,19 @@ class HttpServer:
     """Answers calls over HTTP until it is stopped.
 
     Its connections come from a port of its own (`port`, 0 for a free one), or, where that is None,
-    from somebody else who accepts them: `adopt`. Callers may load and unload models through
-    `operations` only where `may_change` says so.
+    from somebody else who accepts them: `adopt`. Every request asks `access` who is calling.
     """
 
     def __init__(
         self,
         exchange: Exchange,
         *,
+        access: Access,
         host: str = "",
         port: int | None = None,
         max_body_bytes: int,
         version: str,
         operations: Operations | None = None,
-        may_change: bool = False,
         contracts: Contracts = NO_CLOUD,
         on_closed: Callable[[], None] = lambda: None,
     ) -> None:
@@ -82,13 +82,13 @@ class HttpServer:
         self._port = port
         self._on_closed = on_closed
         self._surroundings = Surroundings(
-            exchange, max_body_bytes=max_body_bytes, contracts=contracts
+            exchange, access, max_body_bytes=max_body_bytes, contracts=contracts
         )
         application = LazyApplication(
             exchange,
+            access,
             version=version,
             operations=operations,
-            may_change=may_change,
             contracts=contracts,
         )
         config = uvicorn.Config(

@@ -12,10 +12,12 @@ from modelyard.api.http.contracts import LIVE, NO_CLOUD, READY, Contracts
 from modelyard.api.http.doors import Door, Doors
 from modelyard.api.http.preferences import Preferences
 from modelyard.api.http.wire import JSON
-from modelyard.core.ports import Exchange, Headers
+from modelyard.core.ports import Access, Exchange, Headers
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+PEER: Final = "modelyard.peer"
+"""The ASGI extension that tells the application who is at the other end of the connection."""
 _MOST_HEADS: Final = 1024
 _LONGEST_HEAD: Final = 4096
 
@@ -31,12 +33,18 @@ class KnownHead:
 
 
 class Surroundings:
-    """The exchange and its doors, the reader of large bodies, and the head of a good answer."""
+    """Access, the exchange and its doors, the reader of large bodies, the head of a good answer."""
 
     def __init__(
-        self, exchange: Exchange, *, max_body_bytes: int, contracts: Contracts = NO_CLOUD
+        self,
+        exchange: Exchange,
+        access: Access,
+        *,
+        max_body_bytes: int,
+        contracts: Contracts = NO_CLOUD,
     ) -> None:
         self.exchange = exchange
+        self.access = access
         self.contracts = contracts
         self.doors = Doors(exchange, contracts)
         self.health_paths = frozenset((LIVE, READY)) | contracts.ready_paths

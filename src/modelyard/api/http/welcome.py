@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections.abc import Iterable
 
 from modelyard.api.http.openapi import example_row
 from modelyard.core.errors import ModelyardError
@@ -24,9 +25,12 @@ a{color:inherit}
 """
 
 
-def page(exchange: Exchange, base_url: str) -> str:
-    """The page as HTML. `base_url` is how the caller reached us; everything is escaped."""
-    cards = [_card(exchange, listing, base_url) for listing in exchange.listings()]
+def page(exchange: Exchange, listings: Iterable[Listing], base_url: str) -> str:
+    """The page about some models, as HTML.
+
+    `base_url` is how the caller reached us; everything is escaped.
+    """
+    cards = [_card(exchange, listing, base_url) for listing in listings]
     nothing = (
         "<p>No model is deployed yet. <code>modelyard train</code> or <code>modelyard import"
         "</code> makes a version, <code>modelyard deploy</code> serves it.</p>"

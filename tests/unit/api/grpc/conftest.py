@@ -17,6 +17,7 @@ from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import ModelyardError, NotFound
 from modelyard.core.ports import NO_HEADERS, Headers, Listing, Served
 from modelyard.core.signature import Column, Signature, TensorSpec
+from modelyard.gateway.open_access import OpenAccess
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 T = TypeVar("T")
@@ -146,7 +147,9 @@ def running() -> Iterator[Running]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     exchange = NumpyExchange({model.model: model for model in _models()}, {"held": []})
-    server = GrpcServer(exchange, host="127.0.0.1", port=0, max_message_bytes=MAX_MESSAGE_BYTES)
+    server = GrpcServer(
+        exchange, access=OpenAccess(), host="127.0.0.1", port=0, max_message_bytes=MAX_MESSAGE_BYTES
+    )
 
     def wait(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, loop).result(30)

@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from modelyard.api.grpc.server import GrpcServer
 from modelyard.core.errors import Unavailable
+from modelyard.gateway.open_access import OpenAccess
 from tests.unit.api.grpc.conftest import MAX_MESSAGE_BYTES, NumpyExchange, Running
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -56,7 +57,13 @@ def test_watch_tells_every_change_until_the_server_stops(running: Running) -> No
     exchange = Exchange(dict(running.exchange.models))
 
     async def scene() -> list[list[int]]:
-        server = GrpcServer(exchange, host="127.0.0.1", port=0, max_message_bytes=MAX_MESSAGE_BYTES)
+        server = GrpcServer(
+            exchange,
+            access=OpenAccess(),
+            host="127.0.0.1",
+            port=0,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+        )
         address = f"127.0.0.1:{await server.start()}"
         async with grpc.aio.insecure_channel(address) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
@@ -90,7 +97,13 @@ def test_a_watch_that_ends_leaves_nothing_behind(running: Running) -> None:
     exchange.is_ready = lambda: looks.append(None) or True  # type: ignore[func-returns-value,method-assign]
 
     async def scene() -> int:
-        server = GrpcServer(exchange, host="127.0.0.1", port=0, max_message_bytes=MAX_MESSAGE_BYTES)
+        server = GrpcServer(
+            exchange,
+            access=OpenAccess(),
+            host="127.0.0.1",
+            port=0,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+        )
         address = f"127.0.0.1:{await server.start()}"
         async with grpc.aio.insecure_channel(address) as channel:
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())

@@ -19,6 +19,7 @@ from modelyard.api.grpc.messages import ModelInferRequest, ModelStreamInferRespo
 from modelyard.api.grpc.server import GrpcServer
 from modelyard.core.call import Call, Outcome
 from modelyard.core.tensors import to_raw
+from modelyard.gateway.open_access import OpenAccess
 from tests.unit.api.grpc.conftest import MAX_MESSAGE_BYTES, NumpyExchange, Running
 
 PATIENCE_S = 20
@@ -215,7 +216,13 @@ def test_stop_ends_a_stream_after_its_answers(running: Running) -> None:
     exchange = NumpyExchange(dict(running.exchange.models), {"held": []})
 
     async def start() -> tuple[GrpcServer, int]:
-        server = GrpcServer(exchange, host="127.0.0.1", port=0, max_message_bytes=MAX_MESSAGE_BYTES)
+        server = GrpcServer(
+            exchange,
+            access=OpenAccess(),
+            host="127.0.0.1",
+            port=0,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+        )
         return server, await server.start()
 
     server, port = running.run(start())

@@ -24,6 +24,7 @@ from modelyard.core.call import Call, Outcome
 from modelyard.core.datatypes import Array, Datatype
 from modelyard.core.errors import Exhausted, Unavailable
 from modelyard.core.tensors import from_raw, to_raw
+from modelyard.gateway.open_access import OpenAccess
 from tests.unit.api.grpc.conftest import MAX_MESSAGE_BYTES, NumpyExchange, Running
 
 Infer = Callable[..., Any]
@@ -398,7 +399,11 @@ def test_a_port_that_is_taken_is_refused(
     """A second server on the same port is refused, instead of taking half of its calls."""
     port = int(running.address.rpartition(":")[2])
     second = GrpcServer(
-        running.exchange, host="127.0.0.1", port=port, max_message_bytes=MAX_MESSAGE_BYTES
+        running.exchange,
+        access=OpenAccess(),
+        host="127.0.0.1",
+        port=port,
+        max_message_bytes=MAX_MESSAGE_BYTES,
     )
     with pytest.raises(Unavailable, match=r"Address already in use.*--grpc-port"):
         running.run(second.start())
@@ -408,7 +413,9 @@ def test_a_port_that_is_taken_is_refused(
 def test_an_address_of_another_machine_is_refused(running: Running) -> None:
     """A host that is not this machine's, or no host at all, is the same clear error."""
     for host in ("192.0.2.1", "no.such.host.invalid"):
-        server = GrpcServer(running.exchange, host=host, port=0, max_message_bytes=1024)
+        server = GrpcServer(
+            running.exchange, access=OpenAccess(), host=host, port=0, max_message_bytes=1024
+        )
         with pytest.raises(Unavailable, match="cannot listen") as refused:
             running.run(server.start())
         assert refused.value.field == "grpc_port"
@@ -419,7 +426,13 @@ def test_stop_waits_for_calls_that_run(running: Running) -> None:
     exchange = NumpyExchange(dict(running.exchange.models), {"held": []})
 
     async def scene() -> tuple[list[float], list[float], grpc.StatusCode]:
-        server = GrpcServer(exchange, host="127.0.0.1", port=0, max_message_bytes=MAX_MESSAGE_BYTES)
+        server = GrpcServer(
+            exchange,
+            access=OpenAccess(),
+            host="127.0.0.1",
+            port=0,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+        )
         address = f"127.0.0.1:{await server.start()}"
         async with grpc.aio.insecure_channel(address) as channel:
             infer = _method(channel, "ModelInfer")
@@ -453,7 +466,13 @@ def test_stop_cuts_off_what_does_not_end(running: Running) -> None:
     exchange = NumpyExchange(dict(running.exchange.models), {"held": []})
 
     async def scene() -> tuple[Outcome | None, grpc.StatusCode]:
-        server = GrpcServer(exchange, host="127.0.0.1", port=0, max_message_bytes=MAX_MESSAGE_BYTES)
+        server = GrpcServer(
+            exchange,
+            access=OpenAccess(),
+            host="127.0.0.1",
+            port=0,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+        )
         address = f"127.0.0.1:{await server.start()}"
         async with grpc.aio.insecure_channel(address) as channel:
             rpc = _method(channel, "ModelInfer")(_raw("held", x=np.array([7], np.float32)))
@@ -477,13 +496,12 @@ def test_the_repository_lists_every_version(channel: grpc.Channel) -> None:
 
 
 @pytest.mark.parametrize("method", ["RepositoryModelLoad", "RepositoryModelUnload"])
-def test_routes_are_not_changed_over_the_protocol(channel: grpc.Channel, method: str) -> None:
-    """Loading and unloading are refused with the command that does it."""
+def test_nothing_is_loaded_without_a_registry(channel: grpc.Channel, method: str) -> None:
+    """A server that follows none says so."""
     request = getattr(messages, f"{method}Request")(model_name="sums")
     error, trailers = _error(_method(channel, method), request)
-    assert error.code() is grpc.StatusCode.PERMISSION_DENIED
-    assert "modelyard deploy sums" in str(error.details())
-    assert trailers["modelyard-code"] == "routes_are_deployed"
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert trailers["modelyard-code"] == "no_operations"
 
 
 def test_rpcs_that_we_lack_are_unimplemented(channel: grpc.Channel) -> None:
@@ -521,6 +539,7 @@ def test_a_connection_that_another_accepted_is_served(running: Running) -> None:
     async def scene() -> list[float]:
         server = GrpcServer(
             running.exchange,
+            access=OpenAccess(),
             host="127.0.0.1",
             port=None,
             max_message_bytes=MAX_MESSAGE_BYTES,

@@ -10,7 +10,9 @@ from tritonclient.utils import InferenceServerException
 
 from modelyard.api.grpc.server import GrpcServer
 from modelyard.core.errors import NotFound
+from modelyard.core.identity import Actor
 from modelyard.core.ports import ServedStatistics, Spent
+from modelyard.gateway.open_access import OpenAccess
 from tests.unit.api.grpc.conftest import MAX_MESSAGE_BYTES, Running
 
 
@@ -40,31 +42,11 @@ class Node:
             )
         ]
 
-    async def load(self, model: str) -> None:
+    async def load(self, model: str, actor: Actor) -> None:
         self.changes.append(("load", model))
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, actor: Actor) -> None:
         self.changes.append(("unload", model))
-
-
-def _served(
-    running: Running, node: Node, *, may_change: bool
-) -> Iterator[triton.InferenceServerClient]:
-    async def start() -> tuple[GrpcServer, int]:
-        server = GrpcServer(
-            running.exchange,
-            host="127.0.0.1",
-            port=0,
-            max_message_bytes=MAX_MESSAGE_BYTES,
-            operations=node,
-            may_change=may_change,
-        )
-        return server, await server.start()
-
-    server, port = running.run(start())
-    with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
-        yield client
-    running.run(server.stop(1))
 
 
 @pytest.fixture
@@ -74,12 +56,21 @@ def node() -> Node:
 
 @pytest.fixture
 def client(running: Running, node: Node) -> Iterator[triton.InferenceServerClient]:
-    yield from _served(running, node, may_change=True)
+    async def start() -> tuple[GrpcServer, int]:
+        server = GrpcServer(
+            running.exchange,
+            access=OpenAccess(),
+            host="127.0.0.1",
+            port=0,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            operations=node,
+        )
+        return server, await server.start()
 
-
-@pytest.fixture
-def open_client(running: Running, node: Node) -> Iterator[triton.InferenceServerClient]:
-    yield from _served(running, node, may_change=False)
+    server, port = running.run(start())
+    with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        yield client
+    running.run(server.stop(1))
 
 
 def test_statistics_are_tritons(client: Any) -> None:
@@ -112,15 +103,6 @@ def test_a_load_brings_no_model_of_its_own(client: Any, node: Node) -> None:
     with pytest.raises(InferenceServerException, match="'config' is not supported"):
         client.load_model("sums", config="{}")
     assert node.changes == []
-
-
-def test_an_open_server_changes_nothing(open_client: Any, node: Node) -> None:
-    """Where callers may not, nobody changes what is served, and reading goes on."""
-    for change in (open_client.load_model, open_client.unload_model):
-        with pytest.raises(InferenceServerException, match="modelyard deploy sums"):
-            change("sums")
-    assert node.changes == []
-    assert open_client.get_inference_statistics("sums").model_stats
 
 
 def test_a_models_configuration(client: Any) -> None:

@@ -23,6 +23,7 @@ from modelyard.core.call import Call, Outcome
 from modelyard.core.datatypes import Datatype
 from modelyard.core.ports import Arrays
 from modelyard.core.signature import Signature, TensorSpec
+from modelyard.gateway.open_access import OpenAccess
 from modelyard.gateway.open_gate import OpenGate
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.exchange import LocalExchange
@@ -250,7 +251,7 @@ async def converse(
             uvicorn.Config(nothing, log_config=None, lifespan="off", ws="none"),
             ServerState(),
             {},
-            surroundings=Surroundings(exchange, max_body_bytes=1024 * 1024),
+            surroundings=Surroundings(exchange, OpenAccess(), max_body_bytes=1024 * 1024),
         ),
         "127.0.0.1",
         0,

@@ -12,6 +12,7 @@ from uvicorn.server import ServerState
 
 from modelyard.api.http.protocol import InferenceProtocol
 from modelyard.api.http.surroundings import KnownHead, Surroundings
+from modelyard.gateway.open_access import OpenAccess
 from modelyard.serving.exchange import LocalExchange
 from modelyard.testing.serving import FunctionRuntime, endpoint_of
 from tests.unit.api.http.conftest import VECTOR
@@ -59,7 +60,7 @@ def surroundings(kind: type[Surroundings] = Surroundings) -> Surroundings:
         endpoint_of(FunctionRuntime(VECTOR, lambda inputs: {"y": inputs["x"] * 2}), model="vector")
     )
     exchange.mark_synced()
-    return kind(exchange, max_body_bytes=4096)
+    return kind(exchange, OpenAccess(), max_body_bytes=4096)
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

@@ -8,9 +8,10 @@ from litestar import MediaType, Request, Response
 
 from modelyard.api.http.contracts import Contracts
 from modelyard.core.errors import Invalid
-from modelyard.core.ports import Exchange, Operations, Served
+from modelyard.core.ports import Caller, Exchange, Operations, Served
 
-AnyRequest = Request[Any, Any, Any]
+AnyRequest = Request[Caller, Any, Any]
+"""A request; its `user` is the caller whom the guard has let in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +20,8 @@ class Desk:
 
     exchange: Exchange
     operations: Operations | None
-    may_change: bool
     contracts: Contracts
+    is_open: bool
     version: str
 
     def served(self, request: AnyRequest) -> Served:

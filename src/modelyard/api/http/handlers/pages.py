@@ -4,7 +4,9 @@ from litestar import HttpMethod, MediaType, Response, get, route
 from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler
 
+from modelyard.api.asks import PUBLIC, seen_listings
 from modelyard.api.http.contracts import INVOCATIONS, LIVE, READY, SCORE
+from modelyard.api.http.guard import CALL, asking
 from modelyard.api.http.handlers.desk import AnyRequest, Desk, json_response
 from modelyard.api.http.openapi import document
 from modelyard.api.http.welcome import page
@@ -15,17 +17,25 @@ def page_handlers(desk: Desk) -> list[HTTPRouteHandler]:
     """The first page and the OpenAPI document; HEAD of health paths; wrong methods."""
 
     # Azure ML looks for the document under its older name.
-    @get(["/openapi.json", "/swagger.json"], sync_to_thread=False)
+    @get(["/openapi.json", "/swagger.json"], sync_to_thread=False, opt=CALL)
     def openapi(request: AnyRequest) -> Response[bytes]:
         if request.query_params.get("version", "3").partition(".")[0] != "3":
             raise NotFound("unknown_version", "this document follows OpenAPI 3", field="version")
-        return json_response(document(desk.exchange, desk.version, desk.contracts))
+        return json_response(
+            document(
+                desk.exchange,
+                desk.version,
+                request.user.principal,
+                desk.contracts,
+                is_open=desk.is_open,
+            )
+        )
 
-    @get("/", sync_to_thread=False)
+    @get("/", sync_to_thread=False, opt=CALL)
     def welcome(request: AnyRequest) -> Response[str]:
         base_url = str(request.base_url).rstrip("/")
         return Response(
-            page(desk.exchange, base_url),
+            page(desk.exchange, seen_listings(desk.exchange, request.user.principal), base_url),
             media_type=MediaType.HTML,
             headers={
                 "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
@@ -40,6 +50,7 @@ def page_handlers(desk: Desk) -> list[HTTPRouteHandler]:
         http_method=[each for each in HttpMethod if each is not HttpMethod.GET],
         status_code=200,
         sync_to_thread=False,
+        opt=asking(PUBLIC),
     )
     def health(request: AnyRequest) -> None:
         if request.method != HttpMethod.HEAD:
@@ -51,6 +62,7 @@ def page_handlers(desk: Desk) -> list[HTTPRouteHandler]:
         [INVOCATIONS, SCORE],
         http_method=[each for each in HttpMethod if each is not HttpMethod.POST],
         sync_to_thread=False,
+        opt=CALL,
     )
     def only_post() -> None:
         raise MethodNotAllowedException(headers={"Allow": "POST"})

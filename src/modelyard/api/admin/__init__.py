@@ -1,0 +1,1 @@
+"""The administration over HTTP, at `/api/v1`: the table of operations, served."""
