@@ -28,7 +28,7 @@ from modelyard.core.ports import BlobStore
 _BLOCK: Final = tarfile.BLOCKSIZE
 _END: Final = bytes(2 * _BLOCK)
 _CHUNK_BYTES: Final = 1024 * 1024
-_MOST_SIGNATURES: Final = 32
+MOST_SIGNATURES: Final = 32
 _SIGNATURE: Final = "a signature"
 # The headers that cannot be foretold, of `bundle.json` and of signatures: name and size as GNU tar
 # writes them.
@@ -223,7 +223,7 @@ class _Reader:
         from modelyard.bundle.signing import MOST_BYTES, SignedStatement
 
         previous = ""
-        for _ in range(_MOST_SIGNATURES):
+        for _ in range(MOST_SIGNATURES):
             data = self._read_blob(_SIGNATURE, MOST_BYTES)
             if data is None:
                 return

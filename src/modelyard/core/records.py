@@ -80,6 +80,18 @@ class AuditRow:
     hash: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleSignature:
+    """A signature that lies beside a bundle. `signer` is the fingerprint of the key that it names,
+    "" for Sigstore's: a claim until it is checked."""
+
+    sha256: str
+    signer: str
+    content: bytes
+    created: datetime.datetime
+    actor: str
+
+
 class Problem(StrEnum):
     """What can be wrong with a registry's files. `repair` mends the first two."""
 

@@ -25,6 +25,7 @@ from modelyard.registry.tables.models import (
 )
 from modelyard.registry.tables.quotas import nodes, quota_leases, quota_wants
 from modelyard.registry.tables.repeats import repeats
+from modelyard.registry.tables.signatures import signatures
 
 __all__ = [
     "HEAD",
@@ -51,6 +52,7 @@ __all__ = [
     "rollouts",
     "route_changes",
     "routes",
+    "signatures",
     "tariffs",
     "tenants",
     "versions",

@@ -14,7 +14,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-HEAD: Final = "0008"
+HEAD: Final = "0009"
 """The newest migration. Comparing it is why an up-to-date registry opens without Alembic."""
 
 metadata = MetaData(
