@@ -114,6 +114,10 @@ class Config:
         default=64 * 1024 * 1024,
         metadata={"doc": "Largest request body or gRPC message, in bytes; larger ones get 413."},
     )
+    max_bundle_bytes: int = field(
+        default=32 * 1024**3,
+        metadata={"doc": "Largest bundle that may be published over the network, in bytes."},
+    )
     queue_rows: int = field(
         default=16_384,
         metadata={"doc": "Rows that may wait at one endpoint; past that the answer is 429."},
@@ -171,6 +175,13 @@ class Config:
     poll_s: float = field(
         default=0.2, metadata={"doc": "Seconds between two looks at the registry's routes."}
     )
+    snapshot_s: float = field(
+        default=86_400.0,
+        metadata={
+            "doc": "Seconds for which known keys are good, and known routes served, while the "
+            "registry does not answer."
+        },
+    )
     drain_s: float = field(
         default=20.0, metadata={"doc": "Seconds that a stopping server waits for its calls to end."}
     )
@@ -207,7 +218,8 @@ class Config:
     server: str = field(
         default="",
         metadata={
-            "doc": "URL of a running server that `predict` calls; empty means this process answers."
+            "doc": "URL of a running server that commands speak to, as `--server` says; empty means "
+            "the home on this machine."
         },
     )
     debug: bool = field(default=False, metadata={"doc": "Show where in the code a command failed."})
@@ -324,6 +336,7 @@ def _check_ranges(config: Config) -> None:
         ("port", 0, 65535),
         ("grpc_port", 0, 65535),
         ("max_body_bytes", 1024, 2**31 - 1),
+        ("max_bundle_bytes", 1024, 2**50),
         ("queue_rows", 1, 2**31),
         ("queue_bytes", 1, 2**40),
         ("max_batch_rows", 0, 2**20),
@@ -333,6 +346,7 @@ def _check_ranges(config: Config) -> None:
         ("process_us", 0, 10**9),
         ("threads", 0, 1024),
         ("poll_s", 0.01, 60.0),
+        ("snapshot_s", 0.0, 10.0**9),
         ("drain_s", 0.0, 3600.0),
         ("workers", 0, 256),
         ("hang_s", 0.1, 86400.0),
@@ -356,6 +370,17 @@ def _check_ranges(config: Config) -> None:
                 f"'{name}' is '{value}'; it may be {', '.join(choices)}",
                 field=name,
             )
+
+
+def check_open(config: Config) -> None:
+    """Raise `Invalid` where a server without keys could be reached from elsewhere."""
+    if config.open and not config.is_loopback:
+        raise Invalid(
+            "open_address",
+            f"an open server lets everybody in, and {config.host} can be reached from elsewhere; "
+            "bind 127.0.0.1, or serve without 'open' and give callers keys",
+            field="open",
+        )
 
 
 def plain_config(config: Config) -> dict[str, Any]:

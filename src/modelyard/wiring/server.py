@@ -14,6 +14,7 @@ from modelyard import __version__
 from modelyard.core.config import Config
 from modelyard.registry.registry import Registry
 from modelyard.wiring.addresses import Addresses, Door
+from modelyard.wiring.administration import make_reception
 from modelyard.wiring.endpoints import endpoint_opener
 from modelyard.wiring.gate import make_entrance
 from modelyard.wiring.model_process import local_places
@@ -74,6 +75,7 @@ class Server:
             version=__version__,
             operations=operations,
             contracts=Contracts(config.default_model, config.health_route, config.predict_route),
+            administration=make_reception(config, registry),
             on_closed=partial(on_closed, Door.HTTP),
         )
         self.grpc = GrpcServer(

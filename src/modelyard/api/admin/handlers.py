@@ -39,10 +39,9 @@ class Office:
     Threads of their own: what waits for servers or reads whole bundles holds nobody else up.
     """
 
-    def __init__(self, reception: Reception, version: str, max_bundle_bytes: int) -> None:
+    def __init__(self, reception: Reception, version: str) -> None:
         self.reception = reception
         self.version = version
-        self.max_bundle_bytes = max_bundle_bytes
         self._threads = ThreadPoolExecutor(_THREADS, "modelyard administration")
 
     async def run(self, work: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
@@ -121,7 +120,7 @@ def _handler(office: Office, operation: Operation) -> HTTPRouteHandler:
     async def handle(request: AnyRequest) -> Response[bytes]:
         visit = Visit.of(request)
         asked = read_request(
-            operation,
+            operation.request,
             request.path_params,
             request.query_params.multi_items(),
             visit.header("content-type"),

@@ -3,8 +3,8 @@
 import dataclasses
 import difflib
 import types
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -16,16 +16,18 @@ _LARGEST: Final = 2**63
 _DEEPEST: Final = 32
 
 Values = dict[str, Any]
+R = TypeVar("R", bound=Request[Any])
 
 
 def read_request(
-    operation: Operation,
+    kind: type[R],
     path: Mapping[str, str],
-    query: Sequence[tuple[str, str]],
-    content_type: str,
-    body: bytes,
-) -> Request[Any]:
-    """The request that was sent; raises `Invalid` naming the field at fault."""
+    query: Iterable[tuple[str, str]],
+    content_type: str = "",
+    body: bytes = b"",
+) -> R:
+    """The request of that kind that was sent; raises `Invalid` naming the field at fault."""
+    operation = kind.operation
     values = _read_texts(operation, path.items(), operation.in_path)
     values |= _read_texts(operation, query, operation.in_query)
     values |= _read_body(operation, content_type, body)
@@ -37,7 +39,8 @@ def read_request(
     ]
     if missing:
         raise Invalid("missing_field", f"'{missing[0]}' is missing", field=missing[0])
-    return _converted(values, operation.request)
+    request: R = _converted(values, kind)
+    return request
 
 
 def _read_texts(operation: Operation, given: Any, names: Sequence[str]) -> Values:

@@ -38,12 +38,9 @@ def _publish(office: Office) -> HTTPRouteHandler:
     )
     async def publish(request: AnyRequest) -> Response[bytes]:
         visit = Visit.of(request)
-        asked = read_request(
-            operation, {}, request.query_params.multi_items(), visit.header("content-type"), b""
-        )
-        assert isinstance(asked, Publish)
+        asked = read_request(Publish, {}, request.query_params.multi_items())
         visit.caller.check(operation.verb)
-        _check_archive(visit, office.max_bundle_bytes)
+        _check_archive(visit, office.reception.max_bundle_bytes)
         staging = office.reception.staging()
         folder = await office.run(staging.__enter__)
         try:
@@ -74,8 +71,8 @@ async def _receive(office: Office, request: AnyRequest, target: Path) -> None:
         size, waiting = 0, bytearray()
         async for chunk in request.stream():
             size += len(chunk)
-            if size > office.max_bundle_bytes:
-                raise _too_large(office.max_bundle_bytes)
+            if size > office.reception.max_bundle_bytes:
+                raise _too_large(office.reception.max_bundle_bytes)
             waiting += chunk
             if len(waiting) >= _CHUNK_BYTES:
                 await office.run(_write, file, bytes(waiting))
@@ -110,10 +107,7 @@ def _export(office: Office) -> HTTPRouteHandler:
     )
     async def export(request: AnyRequest) -> Stream:
         visit = Visit.of(request)
-        asked = read_request(
-            operation, request.path_params, request.query_params.multi_items(), "", b""
-        )
-        assert isinstance(asked, Export)
+        asked = read_request(Export, request.path_params, request.query_params.multi_items())
         visit.caller.check(operation.verb, model_of(asked))
         administration = visit.administration(office.reception)
         staging = office.reception.staging()

@@ -7,9 +7,13 @@ when the first request for it comes.
 import logging
 from functools import partial
 
-from litestar import Litestar, MediaType, Response
+from litestar import Litestar, MediaType, Response, Router
 from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.handlers import HTTPRouteHandler
 
+from modelyard.api.admin.handlers import Office, admin_router
+from modelyard.api.admin.problems import check_key, problem
+from modelyard.api.asks import request_id_of
 from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.errors import error_body, error_headers, status_of
 from modelyard.api.http.guard import guard_of, headers_of, is_let_in, peer_of
@@ -18,6 +22,8 @@ from modelyard.api.http.handlers.oip import oip_handlers
 from modelyard.api.http.handlers.pages import page_handlers
 from modelyard.api.http.handlers.repository import repository_handlers
 from modelyard.api.http.handlers.v1 import v1_handlers
+from modelyard.core.administration.paths import is_administration
+from modelyard.core.administration.port import Reception
 from modelyard.core.errors import Internal, Invalid, ModelyardError, NotFound
 from modelyard.core.ports import Access, Exchange, Operations
 
@@ -31,10 +37,11 @@ def make_application(
     operations: Operations | None = None,
     *,
     contracts: Contracts = NO_CLOUD,
+    administration: Reception | None = None,
 ) -> Litestar:
     """The application over an exchange. Its handlers run on the event loop.
 
-    Only those that bring a request to `operations` wait.
+    Only those that bring a request to `operations` or to the administration wait.
     """
     desk = Desk(
         exchange=exchange,
@@ -44,8 +51,13 @@ def make_application(
         version=version,
     )
     families = (oip_handlers, repository_handlers, v1_handlers, page_handlers)
+    handlers: list[HTTPRouteHandler | Router] = [
+        handler for family in families for handler in family(desk)
+    ]
+    if administration is not None:
+        handlers.append(admin_router(Office(administration, version)))
     return Litestar(
-        [handler for family in families for handler in family(desk)],
+        handlers,
         openapi_config=None,
         logging_config=None,
         guards=[guard_of(access)],
@@ -62,6 +74,8 @@ def _answer_error(access: Access, request: AnyRequest, error: Exception) -> Resp
         ours = refusal or ours
         given = error.headers or {}
         headers = {name: value for name, value in given.items() if name.lower() == "allow"}
+    if is_administration(request.url.path):
+        return problem(ours, request.url.path, request_id_of(headers_of(request)), headers)
     headers |= error_headers(ours)
     return Response(
         error_body(ours),
@@ -73,7 +87,9 @@ def _answer_error(access: Access, request: AnyRequest, error: Exception) -> Resp
 
 def _refusal(access: Access, request: AnyRequest) -> ModelyardError | None:
     try:
-        access.identify(headers_of(request), peer_of(request))
+        caller = access.identify(headers_of(request), peer_of(request))
+        if is_administration(request.url.path):
+            check_key(caller)
     except ModelyardError as refusal:
         return refusal
     return None

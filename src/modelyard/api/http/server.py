@@ -13,6 +13,7 @@ from modelyard.api.adoption import Adoption
 from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.protocol import InferenceProtocol
 from modelyard.api.http.surroundings import Surroundings
+from modelyard.core.administration.port import Reception
 from modelyard.core.ports import Access, Exchange, Operations
 
 KEEP_ALIVE_S: Final = 75.0
@@ -76,6 +77,7 @@ class HttpServer:
         version: str,
         operations: Operations | None = None,
         contracts: Contracts = NO_CLOUD,
+        administration: Reception | None = None,
         on_closed: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host
@@ -90,6 +92,7 @@ class HttpServer:
             version=version,
             operations=operations,
             contracts=contracts,
+            administration=administration,
         )
         config = uvicorn.Config(
             application,

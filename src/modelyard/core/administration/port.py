@@ -32,6 +32,11 @@ class Administration(Protocol):
 class Reception(Protocol):
     """The administration of a home, as a server offers it to those who ask over the network."""
 
+    @property
+    def max_bundle_bytes(self) -> int:
+        """The largest archive that may be published."""
+        ...
+
     def on_behalf_of(self, principal: Principal, actor: Actor) -> Administration:
         """What somebody asks is done for them, as far as their models and tenant go."""
         ...

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from modelyard.bundle.archive import export_bundle, import_bundle
 from modelyard.bundle.staging import staging_folder
@@ -58,8 +58,9 @@ class LocalAdministration:
 class LocalReception:
     """The port `Reception` over a registry and the files of a home."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: Office, max_bundle_bytes: int) -> None:
         self._office = office
+        self.max_bundle_bytes: Final = max_bundle_bytes
 
     def on_behalf_of(self, principal: Principal, actor: Actor) -> LocalAdministration:
         """The administration, for somebody who asks over the network."""
