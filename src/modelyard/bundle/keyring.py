@@ -91,7 +91,7 @@ class Keyring:
         return f"Keyring({self.source!r})"
 
     def current(self) -> WrappingKey:
-        """The key that encrypts; raises `Unavailable` or `Invalid` where the source has none."""
+        """The key that encrypts; raises `Unavailable` where the source has none."""
         return self.all()[0]
 
     def all(self) -> tuple[WrappingKey, ...]:
@@ -140,7 +140,7 @@ def make_key() -> str:
 
 
 def parse_keys(text: str) -> tuple[WrappingKey, ...]:
-    """The keys in a text; raises `Invalid`, without a word of the text."""
+    """The keys in a text; raises `Unavailable`, without a word of the text."""
     words = text.split()
     if not words:
         raise _bad_source("gives no key")

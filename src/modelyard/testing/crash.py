@@ -7,6 +7,7 @@ files, or a moment before or after a statement or the end of a transaction.
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -16,11 +17,12 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.pool import Pool
 
 from modelyard.bundle.bundle import Bundle
+from modelyard.bundle.keyring import Keyring
 from modelyard.registry.blobs import LocalBlobStore
 from modelyard.registry.registry import Registry
 
 _AUDITED: Final = ("open", "os.", "fcntl.", "shutil.", "tempfile.")
-_WRITERS: Final = ("draft.py", "blobs.py")
+_WRITERS: Final = ("draft.py", "blobs.py", "encryption.py")
 
 
 class Countdown:
@@ -89,4 +91,23 @@ def publish_until(step: int, url: str, root: Path, bundle: Bundle, report: Path)
         countdown.arm()
         registry.publish(bundle, actor="crash")
         countdown.disarm()
+    report.write_text(str(countdown.steps))
+
+
+def encrypt_until(step: int, root: Path, keys: str, report: Path) -> None:
+    """Encrypt a store's blobs and die before that step; see `publish_until`."""
+    _drain_until(step, LocalBlobStore(root, keys=Keyring(keys)).encrypt, report)
+
+
+def rewrap_until(step: int, root: Path, keys: str, report: Path) -> None:
+    """Put the first of the keys in force and die before that step; see `publish_until`."""
+    _drain_until(step, LocalBlobStore(root, keys=Keyring(keys)).rewrap, report)
+
+
+def _drain_until(step: int, work: Callable[[], Iterator[str]], report: Path) -> None:
+    countdown = Countdown(step)
+    countdown.arm()
+    for _ in work():
+        pass
+    countdown.disarm()
     report.write_text(str(countdown.steps))
