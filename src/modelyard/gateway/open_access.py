@@ -5,7 +5,7 @@ from typing import Final
 
 from modelyard.core.errors import Unauthenticated
 from modelyard.core.identity import DEFAULT_TENANT, Peer, Principal, Role, Scope, Verb
-from modelyard.core.ports import Headers
+from modelyard.core.ports import Access, Caller, Headers
 
 ANYBODY: Final = Principal(
     tenant=DEFAULT_TENANT,
@@ -48,10 +48,20 @@ _CALLER: Final = OpenCaller()
 
 
 class OpenAccess:
-    """For a server that only this machine can reach, and that was told to be open."""
+    """For a server that only this machine can reach, and that was told to be open.
+
+    Who gives a key is known by it, as `known` says: administration needs one here too. A key that
+    is given must be good, so that nobody takes a wrong one for right.
+    """
 
     is_open = True
 
-    def identify(self, headers: Headers, peer: Peer) -> OpenCaller:
-        """Anybody."""
+    def __init__(self, known: Access | None = None) -> None:
+        self._known = known
+
+    def identify(self, headers: Headers, peer: Peer) -> Caller:
+        """Anybody, or whose key it is."""
+        known = self._known
+        if known is not None and (b"authorization" in headers or b"x-api-key" in headers):
+            return known.identify(headers, peer)
         return _CALLER
