@@ -18,6 +18,8 @@ from typing import Any, Final
 
 import msgspec
 
+from modelyard.core.audit import Checkpoint
+
 FIELDS: Final = (
     "id",
     "node",
@@ -53,7 +55,9 @@ def write_moment(moment: datetime.datetime) -> str:
 def plain_row(values: Mapping[str, Any]) -> dict[str, str | int | None]:
     """The fields of a row as they are hashed, from its columns."""
     plain = {field: values[field] for field in FIELDS}
-    plain["at"] = write_moment(plain["at"])
+    at = plain["at"]
+    # SQLite's own text, whatever it is: what somebody spoilt there must be told, not trip us up.
+    plain["at"] = f"{at[:10]}T{at[11:]}Z" if isinstance(at, str) else write_moment(at)
     return plain
 
 
@@ -79,7 +83,7 @@ def changed_fields(plain: Mapping[str, str | int | None], marks: str) -> Iterato
             yield field
 
 
-def checkpoint_text(values: Mapping[str, Any]) -> bytes:
+def checkpoint_text(checkpoint: Checkpoint) -> bytes:
     """What is signed: that the chain of `node` has `sequence` rows, of which the last has `hash`.
 
     As rows are numbered from 1 without a gap, `sequence` is their count too.
@@ -87,10 +91,10 @@ def checkpoint_text(values: Mapping[str, Any]) -> bytes:
     return _encode(
         {
             "format": CHECKPOINT,
-            "signer": values["signer"],
-            "node": values["node"],
-            "sequence": values["sequence"],
-            "hash": values["hash"],
-            "at": write_moment(values["at"]),
+            "signer": checkpoint.signer,
+            "node": checkpoint.node,
+            "sequence": checkpoint.sequence,
+            "hash": checkpoint.hash,
+            "at": write_moment(checkpoint.at),
         }
     )

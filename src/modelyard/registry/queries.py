@@ -13,7 +13,7 @@ from modelyard.core.names import Reference
 from modelyard.core.options import set_options
 from modelyard.core.records import AuditRow, Model, RouteChange, Version
 from modelyard.core.route import Options, Route, Shadow, Target
-from modelyard.registry.tables import aliases, audit, models, route_changes, routes, versions
+from modelyard.registry.tables import aliases, models, route_changes, routes, versions
 from modelyard.registry.tables import identity as identity_table
 
 
@@ -177,18 +177,6 @@ def list_changes(connection: Connection, model: str) -> list[RouteChange]:
         )
         for row, route in ((row, to_route(row)) for row in rows)
     ]
-
-
-def list_audit(
-    connection: Connection, model: str | None, limit: int, before: int | None = None
-) -> list[AuditRow]:
-    """The newest audit rows, newest first; of those with a smaller id than `before`."""
-    query = select(audit).order_by(audit.c.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(audit.c.id < before)
-    if model is not None:
-        query = query.where(audit.c.model == model)
-    return [to_audit_row(row) for row in connection.execute(query).mappings()]
 
 
 def to_audit_row(row: Mapping[Any, Any]) -> AuditRow:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from modelyard.bundle.bundle import Bundle
 from modelyard.bundle.manifest import MANIFEST_PATH, Evaluation, Threshold
+from modelyard.bundle.trust import ANYTHING, Trust, check_kind, check_policy
 from modelyard.core.errors import Conflict, DamagedBundle, Invalid, NotFound
 from modelyard.core.identity import Actor, as_actor
 from modelyard.core.names import Reference, check_name
@@ -21,15 +22,19 @@ from modelyard.core.route import Route, Target
 from modelyard.core.rules import Rules
 from modelyard.registry import queries, repair, rollouts, routing
 from modelyard.registry.access import read_rules
+from modelyard.registry.audit import AuditBook
 from modelyard.registry.auditing import audit_route, route_state, write_audit
 from modelyard.registry.database import Database, unnamed
 from modelyard.registry.keys import KeyBook
 from modelyard.registry.mappings import MappingBook
-from modelyard.registry.policies import PolicyBook
+from modelyard.registry.policies import PolicyBook, find_policy
 from modelyard.registry.repeats import RepeatBook
 from modelyard.registry.rollouts import RolloutBook
+from modelyard.registry.signatures import SignatureBook, add_signature, list_signatures
 from modelyard.registry.tables import aliases, bundles, models, versions
+from modelyard.registry.tariffs import TariffBook
 from modelyard.registry.tenants import TenantBook
+from modelyard.registry.usage import UsageBook
 
 
 class Registry:
@@ -75,14 +80,19 @@ class Registry:
         """Make the bundle the next version of the model that its manifest names.
 
         Rejected where the gate failed. A bundle that is a version already gives that version, and
-        its blobs are written again, which mends them. Raises `DamagedBundle`, `Exhausted`.
+        its blobs are written again, which mends them. Its signatures are kept, whoever made them.
+        Raises `DamagedBundle`, `Exhausted`, and `Denied` where the policy allows no such model.
         """
         model = check_name(bundle.manifest.name)
+        check_kind(bundle.manifest, Trust.of(self.policies.get().policy))
         # Blobs first, one transaction last: a death in between leaves blobs that nobody refers to.
         with self._blobs.hold():
             files = self._put(bundle)
             with self._database.write() as connection:
-                return _record(connection, model, bundle, files, actor, reason)
+                version = _record(connection, model, bundle, files, actor, reason)
+                for signature in bundle.signatures:
+                    add_signature(connection, version, bundle.manifest, signature, actor, reason)
+                return version
 
     def _put(self, bundle: Bundle) -> list[dict[str, Any]]:
         files: list[dict[str, Any]] = []
@@ -117,9 +127,13 @@ class Registry:
             return queries.resolve(connection, reference)
 
     def bundle(self, version: Version) -> Bundle:
-        """A version's bundle, its manifest verified, its files not yet."""
+        """A version's bundle with its signatures; its manifest verified, its files not yet."""
+        with self._database.read() as connection:
+            return self._bundle(connection, version)
+
+    def _bundle(self, connection: Connection, version: Version) -> Bundle:
         try:
-            return Bundle.from_store(self._blobs, version.digest)
+            bundle = Bundle.from_store(self._blobs, version.digest)
         except NotFound:
             raise DamagedBundle(
                 "damaged_bundle",
@@ -127,6 +141,8 @@ class Registry:
                 "publish the same bundle again or import it from a good copy",
                 field=MANIFEST_PATH,
             ) from None
+        present = list_signatures(connection, version.digest)
+        return dataclasses.replace(bundle, signatures=tuple(each.content for each in present))
 
     def set_alias(
         self, model: str, alias: str, number: int, *, actor: str | Actor, reason: str = ""
@@ -198,7 +214,7 @@ class Registry:
                 present.shadow,
             )
             verb = "options" if same else _verb(planned)
-            action = verb if same else self._allowed(version, verb, force)
+            action = verb if same else self._allowed(connection, version, verb, force)
             return _change(connection, planned, present, action, version.number, actor, reason)
 
     def promote(
@@ -212,20 +228,22 @@ class Registry:
             present = _present(connection, model)
             planned = present.promoted()
             version = queries.find_version(connection, model, planned.number)
-            action = self._allowed(version, "promote", force)
+            action = self._allowed(connection, version, "promote", force)
             return _change(connection, planned, present, action, version.number, actor, reason)
 
     def rollback(self, model: str, *, actor: str | Actor, reason: str = "") -> Route:
         """Return to the route before the present one, whatever it was; raises `Conflict`.
 
         Repeated, it walks further back, to the first deploy. A running roll-out is stopped, and
-        the route before it returns.
+        the route before it returns. Raises `Denied` where the policy no longer lets it in.
         """
         with self._database.write() as connection:
             queries.list_versions(connection, model)
             present = queries.find_route(connection, model)
             rollouts.stop(connection, model, "rollback", actor)
             route = routing.rollback(connection, model, actor=actor, reason=reason)
+            for number in route.versions:
+                self._check_policy(connection, queries.find_version(connection, model, number))
             audit_route(connection, "rollback", route, present, route.number, actor, reason)
             return route
 
@@ -268,7 +286,7 @@ class Registry:
             present = _present(connection, model)
             version = _choose(connection, model, number)
             base = _adjusted(present.only(present.number), sticky, options)
-            action = self._allowed(version, "rollout", force)
+            action = self._allowed(connection, version, "rollout", force)
             rollouts.stop(connection, model, action, actor)
             return rollouts.start(
                 connection,
@@ -307,6 +325,21 @@ class Registry:
             return read_rules(connection, known)
 
     @property
+    def signatures(self) -> SignatureBook:
+        """The signatures of bundles."""
+        return SignatureBook(self._database)
+
+    @property
+    def tariffs(self) -> TariffBook:
+        """By what calls are metered and priced."""
+        return TariffBook(self._database)
+
+    @property
+    def usage(self) -> UsageBook:
+        """What calls have used."""
+        return UsageBook(self._database)
+
+    @property
     def policies(self) -> PolicyBook:
         """The home's policy."""
         return PolicyBook(self._database)
@@ -335,8 +368,12 @@ class Registry:
         self, *, model: str | None = None, limit: int = 100, before: int | None = None
     ) -> list[AuditRow]:
         """Who changed what, newest first; only rows with a smaller id than `before`."""
-        with self._database.read() as connection:
-            return queries.list_audit(connection, model, limit, before)
+        return self.trail.rows(model=model, limit=limit, before=before)
+
+    @property
+    def trail(self) -> AuditBook:
+        """The audit trail: its rows, its checkpoints, and its proof."""
+        return AuditBook(self._database)
 
     def check(self) -> list[Finding]:
         """Leftovers, and missing or damaged blobs of known versions; reads every byte of them."""
@@ -349,13 +386,21 @@ class Registry:
         """
         return repair.repair(self._database, self._blobs)
 
-    def _allowed(self, version: Version, verb: str, force: bool) -> str:
-        """The verb as the audit shows it; raises `Conflict` for a rejected version, unforced."""
+    def _allowed(self, connection: Connection, version: Version, verb: str, force: bool) -> str:
+        """The verb as the audit shows it; raises `Conflict` for a rejected version, unforced, and
+        `Denied` for one that the policy does not let in, forced or not."""
+        self._check_policy(connection, version)
         if version.state != "rejected":
             return verb
         if not force:
             raise self._rejected(version)
         return f"{verb}_forced"
+
+    def _check_policy(self, connection: Connection, version: Version) -> None:
+        trust = Trust.of(find_policy(connection).policy)
+        if trust != ANYTHING:
+            bundle = self._bundle(connection, version)
+            check_policy(bundle.manifest, bundle.signatures, trust)
 
     def _rejected(self, version: Version) -> Conflict:
         name = f"{version.model}:{version.number}"
