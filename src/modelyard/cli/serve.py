@@ -1,6 +1,7 @@
 """`modelyard serve`: a node, in the foreground."""
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,12 +31,18 @@ def serve(
         int | None,
         typer.Option(min=0, help="Worker processes; by default as many as there are cores."),
     ] = None,
+    is_open: Annotated[
+        bool,
+        typer.Option("--open", help="Let everybody on this machine call models without a key."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Serve deployed models over HTTP and gRPC.
+    """Serve deployed models over HTTP and gRPC to whoever has a key.
 
-    Follows the registry, and stops at Ctrl-C or SIGTERM when every accepted call is answered.
+    Follows the registry, and stops at Ctrl-C or SIGTERM when every accepted call is answered. The
+    first start on a home prints its administrator's key, once.
     """
+    from modelyard.core.config import check_open
     from modelyard.wiring.logs import log_to_stderr
     from modelyard.wiring.supervisor import run_supervisor
 
@@ -43,38 +50,67 @@ def serve(
     settings = Settings.of(context)
 
     def read_config() -> "Config":
-        return settings.config(host=host, port=port, grpc_port=grpc_port, workers=workers)
+        config = settings.config(
+            host=host, port=port, grpc_port=grpc_port, workers=workers, open=is_open or None
+        )
+        check_open(config)
+        return config
 
     config = read_config()
-    if not config.is_loopback:
+    _warn(config)
+    announcer = _Announcer(config, as_json)
+    run_supervisor(config, read_config, announcer.started, announcer.first_key)
+
+
+def _warn(config: "Config") -> None:
+    if config.open:
         note(
-            f"WARNING: bound to {config.host}: there are no keys yet, so ANYONE who can reach this "
-            "address may call every model. Bind 127.0.0.1, or put a gateway that asks for keys in "
-            "front."
+            "WARNING: this server is OPEN: everybody on this machine can call every model, and "
+            "deploy, without a key. Serve without --open to ask for keys."
         )
-    run_supervisor(config, read_config, lambda addresses: _announce(config, addresses, as_json))
+    elif not config.is_loopback and not config.tls_certificate:
+        note(
+            f"WARNING: bound to {config.host} without TLS: keys travel IN THE CLEAR to whoever "
+            "listens on the way. Set 'tls_certificate' and 'tls_key', or put TLS in front."
+        )
 
 
-def _announce(config: "Config", addresses: "Addresses", as_json: bool) -> None:
-    import sys
+class _Announcer:
+    """Says where a server listens, and to whom it belongs."""
 
-    if as_json:
-        say_json(
-            {
-                "url": addresses.url,
-                "host": addresses.host,
-                "port": addresses.port,
-                "grpc_port": addresses.grpc_port,
-                "pid": os.getpid(),
-            }
-        )
-    else:
-        say_facts(
-            [
-                ("HTTP", addresses.url),
-                ("gRPC", f"{addresses.host}:{addresses.grpc_port}"),
-                ("home", config.home),
-            ]
-        )
-        note("deploy and roll back from another terminal; Ctrl-C stops")
-    sys.stdout.flush()
+    def __init__(self, config: "Config", as_json: bool) -> None:
+        self._config = config
+        self._as_json = as_json
+        self._pending: dict[str, str] = {}
+
+    def first_key(self, key: str) -> None:
+        """The key of a home's first administrator, which nobody can show again."""
+        if self._as_json:
+            self._pending["admin_key"] = key
+        else:
+            note(f"The administrator's key, shown this once: {key}")
+
+    def started(self, addresses: "Addresses") -> None:
+        """The server answers."""
+        if self._as_json:
+            say_json(
+                {
+                    "url": addresses.url,
+                    "host": addresses.host,
+                    "port": addresses.port,
+                    "grpc_port": addresses.grpc_port,
+                    "pid": os.getpid(),
+                    **self._pending,
+                }
+            )
+        else:
+            say_facts(
+                [
+                    ("HTTP", addresses.url),
+                    ("gRPC", f"{addresses.host}:{addresses.grpc_port}"),
+                    ("home", self._config.home),
+                ]
+            )
+            note("deploy and roll back from another terminal; Ctrl-C stops")
+        sys.stdout.flush()
+        self._as_json = False

@@ -1,5 +1,6 @@
 """The registry of a home, and the home's blobs."""
 
+import logging
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
@@ -8,10 +9,15 @@ from modelyard.bundle.draft import Draft
 from modelyard.bundle.keyring import Keyring
 from modelyard.core.config import Config
 from modelyard.core.errors import Conflict, Unavailable
+from modelyard.core.identity import Actor
+from modelyard.core.records import IssuedKey
 from modelyard.gateway.node_key import node_key, node_name
 from modelyard.registry.blobs import LocalBlobStore
 from modelyard.registry.registry import Registry
 
+_log = logging.getLogger(__name__)
+
+_SERVER: Final = Actor(name="serve", source="local")
 _OWNER_FILE: Final = "registry.id"
 
 
@@ -48,6 +54,15 @@ def open_registry(config: Config) -> Registry:
 
 def _node_of(home: Path) -> str:
     return node_name(node_key(home).public_key())
+
+
+def make_first_key(registry: Registry) -> IssuedKey | None:
+    """The key of a home's first administrator; None where there was one, or nobody can say."""
+    try:
+        return registry.keys.create_first(actor=_SERVER)
+    except Unavailable as error:
+        _log.warning("whether this home has an administrator cannot be said: %s", error.message)
+        return None
 
 
 def _check_owner(home: Path, identity: str) -> None:

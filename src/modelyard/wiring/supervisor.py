@@ -57,8 +57,14 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True):
 class Watch:
     """A supervisor with what is Modelyard's own about it: configuration, reports, addresses."""
 
-    def __init__(self, config: Config, read_config: Callable[[], Config]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        read_config: Callable[[], Config],
+        on_first_key: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._config = config
+        self._on_first_key = on_first_key
         self._read_config = read_config
         self._started_s = time.monotonic()
         self._ledger = Ledger(self._started_s)
@@ -68,7 +74,12 @@ class Watch:
         except ModelyardError:
             http.close()
             raise
-        self.addresses = Addresses(config.host, http.getsockname()[1], grpc.getsockname()[1])
+        self.addresses = Addresses(
+            config.host,
+            http.getsockname()[1],
+            grpc.getsockname()[1],
+            is_tls=bool(config.tls_certificate),
+        )
         self._places = local_places(config)
         self._supervisor = Supervisor(
             [http, grpc],
@@ -77,6 +88,7 @@ class Watch:
             policy=Policy(drain_s=config.drain_s, hang_s=config.hang_s),
             handlers={
                 "hello": self._welcome,
+                "first_key": self._take_first_key,
                 "departed": self._take_last_words,
                 "statistics": self._statistics,
                 "settle": self._settle,
@@ -133,6 +145,9 @@ class Watch:
         }
         slot = self._supervisor.worker(worker).slot
         return msgspec.to_builtins(Welcome(slot=slot, config=settled))
+
+    async def _take_first_key(self, worker: WorkerId, payload: Payload) -> None:
+        self._on_first_key(payload)
 
     async def _take_last_words(self, worker: WorkerId, payload: Payload) -> None:
         self._ledger.note(worker, msgspec.convert(payload, WorkerReport))
@@ -210,14 +225,18 @@ def _command(descriptors: Descriptors) -> Sequence[str]:
 
 
 async def supervise_until_signalled(
-    config: Config, read_config: Callable[[], Config], on_started: Callable[[Addresses], None]
+    config: Config,
+    read_config: Callable[[], Config],
+    on_started: Callable[[Addresses], None],
+    on_first_key: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second one ends at once.
 
     SIGHUP replaces the workers by such of the present code and settings, unless it says that the
-    terminal is gone: then it is as SIGTERM.
+    terminal is gone: then it is as SIGTERM. `on_first_key` hears the first administrator's key,
+    where this start made it.
     """
-    watch = Watch(config, read_config)
+    watch = Watch(config, read_config, on_first_key)
     loop = asyncio.get_running_loop()
     started, stopping = asyncio.Event(), asyncio.Event()
     replacing: set[asyncio.Task[None]] = set()
@@ -255,8 +274,11 @@ async def supervise_until_signalled(
 
 
 def run_supervisor(
-    config: Config, read_config: Callable[[], Config], on_started: Callable[[Addresses], None]
+    config: Config,
+    read_config: Callable[[], Config],
+    on_started: Callable[[Addresses], None],
+    on_first_key: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Run `supervise_until_signalled` to its end."""
     raise_descriptor_limit()
-    asyncio.run(supervise_until_signalled(config, read_config, on_started))
+    asyncio.run(supervise_until_signalled(config, read_config, on_started, on_first_key))

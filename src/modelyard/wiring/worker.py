@@ -22,6 +22,7 @@ import msgspec
 
 from modelyard.core.config import Config, parsed_config
 from modelyard.core.errors import ModelyardError
+from modelyard.registry.registry import Registry
 from modelyard.serving.operations import LONGEST_WAIT_S, Totals, settled
 from modelyard.serving.places import RelayedPlaces
 from modelyard.serving.report import Report
@@ -32,7 +33,7 @@ from modelyard.serving.supervision.worker import Descriptors
 from modelyard.wiring.addresses import Door
 from modelyard.wiring.logs import log_to_stderr
 from modelyard.wiring.machine import raise_descriptor_limit
-from modelyard.wiring.registry import open_registry
+from modelyard.wiring.registry import make_first_key, open_registry
 from modelyard.wiring.server import Server, run_on_fastest_loop, settle_memory
 from modelyard.wiring.supervisor import Welcome
 from modelyard.wiring.waiting import unless
@@ -100,6 +101,7 @@ class _Shift:
         self._family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         try:
             with open_registry(config) as registry:
+                await self._make_first_key(config, registry)
                 self._server = Server(
                     config,
                     registry,
@@ -114,6 +116,12 @@ class _Shift:
             told = {"kind": error.kind, "code": error.code, "message": error.message}
             await self._say("failed", {**told, "field": error.field})
         self._channel.close()
+
+    async def _make_first_key(self, config: Config, registry: Registry) -> None:
+        """Where nobody can administrate yet, somebody can from now on, who is told the key."""
+        made = None if config.open else make_first_key(registry)
+        if made is not None:
+            await self._channel.request("first_key", made.text)
 
     async def _serve(self, config: Config) -> None:
         if await unless(self._stopping, self._server.start(self._listen)) is None:

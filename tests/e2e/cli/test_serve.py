@@ -1,5 +1,6 @@
 """`modelyard serve`: where it listens, how it stops, and what it says when anyone may call."""
 
+import contextlib
 import json
 import os
 import pty
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -85,21 +86,77 @@ def test_a_server_goes_with_its_terminal(modelyard: Any) -> None:
         assert process.returncode == 0
 
 
+@contextlib.contextmanager
+def started(modelyard: Any, *options: object) -> Iterator[tuple[dict[str, Any], Callable[[], str]]]:
+    """A server: what it told on its start, and how to stop it and read what it wrote to stderr."""
+    process = subprocess.Popen(
+        modelyard.line("serve", "--port", 0, "--grpc-port", 0, "--json", *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=modelyard.environment(MODELYARD_WORKERS="1"),
+    )
+
+    def stop() -> str:
+        process.terminate()
+        _, told = process.communicate(timeout=60)
+        return told.decode()
+
+    with process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline()), stop
+
+
 def test_an_open_server_says_so_loudly(modelyard: Any) -> None:
-    """Bound to more than loopback, it warns that anyone may call; on loopback it does not."""
-    for host, warns in (("0.0.0.0", True), ("127.0.0.1", False)):
-        process = subprocess.Popen(
-            modelyard.line("serve", "--host", host, "--port", 0, "--grpc-port", 0, "--json"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=modelyard.environment(),
-        )
-        with process:
-            assert process.stdout is not None
-            assert json.loads(process.stdout.readline())["host"] == host
-            process.terminate()
-            _, told = process.communicate(timeout=60)
-        assert (b"WARNING" in told and b"ANYONE" in told) is warns
+    """It warns that everybody may call; one with keys on loopback has nothing to warn of."""
+    for options, warns in ((("--open",), True), ((), False)):
+        with started(modelyard, *options) as (told, stop):
+            assert told["host"] == "127.0.0.1"
+            assert ("WARNING" in (log := stop()) and "OPEN" in log) is warns
+
+
+def test_keys_in_the_clear_are_warned_of(modelyard: Any) -> None:
+    """Bound to more than loopback without TLS, keys can be read on their way."""
+    with started(modelyard, "--host", "0.0.0.0") as (told, stop):
+        assert told["host"] == "0.0.0.0"
+        assert "IN THE CLEAR" in stop()
+
+
+def test_only_loopback_can_be_open(modelyard: Any) -> None:
+    """An address that others reach is never open, whoever asks for it."""
+    done = modelyard("serve", "--open", "--host", "0.0.0.0", status=1)
+    assert b"error: an open server lets everybody in" in done.stderr
+    done = modelyard("serve", "--host", "0.0.0.0", status=1, MODELYARD_OPEN="true")
+    assert b"error: an open server lets everybody in" in done.stderr
+
+
+def test_the_first_start_tells_the_administrators_key_once(modelyard: Any) -> None:
+    """It is in the one JSON line and nowhere in the log; a second start makes none."""
+    with started(modelyard) as (told, stop):
+        key = told["admin_key"]
+        assert key not in stop()
+    (record,) = modelyard.json("keys", "list")
+    assert (record["role"], record["tenant"], record["name"]) == ("admin", "default", "first")
+    assert key.startswith(f"my_{record['id']}_")
+    with started(modelyard) as (told, stop):
+        assert "admin_key" not in told
+        stop()
+
+
+def test_people_are_told_the_administrators_key_on_stderr(modelyard: Any) -> None:
+    """Standard output, which may go into a file, does not have it."""
+    process = subprocess.Popen(
+        modelyard.line("serve", "--port", 0, "--grpc-port", 0),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=modelyard.environment(MODELYARD_WORKERS="2"),
+    )
+    with process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.terminate()
+        rest, told = process.communicate(timeout=60)
+    assert told.count(b"my_") == 1
+    assert b"my_" not in first + rest
 
 
 def test_a_taken_port_is_one_line(modelyard: Any, server: Any) -> None:
