@@ -1,31 +1,51 @@
 """A server's gate: who is calling, within what limits, and what it is metered as."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelyard.core.config import Config
 
 if TYPE_CHECKING:
+    from modelyard.core.call import Call
     from modelyard.core.ports import Access, Gate
     from modelyard.registry.registry import Registry
 
 
-@dataclass(frozen=True, slots=True)
+class Unmetered:
+    """Records nothing."""
+
+    def record(self, call: "Call") -> None:
+        """Forget it."""
+
+
 class Entrance:
-    """What protocols ask and what endpoints ask."""
+    """What protocols ask and what endpoints ask, and what runs behind them.
 
-    access: "Access"
-    gate: "Gate"
+    Every server knows keys. An open one lets in callers without one too, who have no limits and no
+    usage.
+    """
 
+    def __init__(self, config: Config, registry: "Registry") -> None:
+        from modelyard.core.rules import Rules
+        from modelyard.gateway.access import KeyedAccess
+        from modelyard.gateway.gate import KeyedGate
+        from modelyard.gateway.open_access import OpenAccess
+        from modelyard.gateway.open_gate import OpenGate
+        from modelyard.wiring.rules import RulesFollower
 
-def open_entrance() -> Entrance:
-    """Lets everybody in; for a server on loopback that was told to be open."""
-    from modelyard.gateway.open_access import OpenAccess
-    from modelyard.gateway.open_gate import OpenGate
+        keyed: KeyedAccess = KeyedAccess(Rules())
+        # Until the rules were read nobody can be said to be unknown.
+        keyed.mark_current(False)
+        self._follower: RulesFollower = RulesFollower(
+            registry, keyed, every_s=config.poll_s, longest_s=config.snapshot_s
+        )
+        gate = KeyedGate(Unmetered())
+        self.access: Access = OpenAccess(keyed) if config.open else keyed
+        self.gate: Gate = OpenGate(gate) if config.open else gate
 
-    return Entrance(OpenAccess(), OpenGate())
+    async def start(self) -> None:
+        """Follow the rules; returns when they are in force, or nobody answers."""
+        await self._follower.start()
 
-
-def make_entrance(config: Config, registry: "Registry") -> Entrance:
-    """The entrance that a configuration asks for."""
-    return open_entrance()
+    async def stop(self) -> None:
+        """After the last call: write down what is to be written."""
+        await self._follower.stop()

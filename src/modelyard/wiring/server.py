@@ -16,9 +16,10 @@ from modelyard.registry.registry import Registry
 from modelyard.wiring.addresses import Addresses, Door
 from modelyard.wiring.administration import make_reception
 from modelyard.wiring.endpoints import endpoint_opener
-from modelyard.wiring.gate import make_entrance
+from modelyard.wiring.gate import Entrance
 from modelyard.wiring.model_process import local_places
 from modelyard.wiring.registry import open_registry
+from modelyard.wiring.tls import tls_files
 from modelyard.wiring.waiting import unless
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Server:
         from modelyard.serving.operations import NodeOperations, OnlyChild
 
         self._config = config
-        self._entrance = make_entrance(config, registry)
+        self._entrance = Entrance(config, registry)
         self.exchange = LocalExchange()
         # Ours: the processes of models that run apart, unless a supervisor owns them.
         self._places: LocalPlaces | None = None
@@ -66,9 +67,11 @@ class Server:
             registry, opener, self.exchange, poll_s=config.poll_s, rollouts=registry.rollouts
         )
         operations = NodeOperations(registry, siblings or OnlyChild(self.exchange))
+        tls = tls_files(config)
         self.http = HttpServer(
             self.exchange,
             access=self._entrance.access,
+            tls=tls,
             host=config.host,
             port=None if is_worker else config.port,
             max_body_bytes=config.max_body_bytes,
@@ -81,6 +84,7 @@ class Server:
         self.grpc = GrpcServer(
             self.exchange,
             access=self._entrance.access,
+            tls=tls,
             host=config.host,
             port=None if is_worker else config.grpc_port,
             max_message_bytes=config.max_body_bytes,
@@ -94,6 +98,7 @@ class Server:
         `on_listening` hears when calls are answered, though it be only that the server is starting.
         """
         try:
+            await self._entrance.start()
             port = await self.http.start()
             grpc_port = await self.grpc.start()
             on_listening()
@@ -101,7 +106,9 @@ class Server:
         except BaseException:
             await self.stop()
             raise
-        return Addresses(self._config.host, port, grpc_port)
+        return Addresses(
+            self._config.host, port, grpc_port, is_tls=bool(self._config.tls_certificate)
+        )
 
     def report(self) -> "WorkerReport":
         """What it serves, and what it cannot serve."""
@@ -130,6 +137,7 @@ class Server:
             self.node.stop(grace_s), self._end_http(take, grace_s), self.grpc.stop(grace_s)
         )
         self.exchange.close()
+        await self._entrance.stop()
         if self._places is not None:
             await asyncio.to_thread(self._places.close)
 
