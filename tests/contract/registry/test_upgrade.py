@@ -75,3 +75,17 @@ def test_history_stays_as_it_is_after_an_upgrade(database_url: str, tmp_path: Pa
         with pytest.raises(IntegrityError, match="never changed"), engine.begin() as connection:
             connection.execute(text(statement))
     engine.dispose()
+
+
+def test_the_audit_of_the_first_schema_gets_a_chain(database_url: str, tmp_path: Path) -> None:
+    """What was written before hangs together from now on, beside what is written after."""
+    write_0001(database_url)
+    with Registry.open(database_url, LocalBlobStore(tmp_path / "home")) as registry:
+        registry.rollback("churn", actor="ann")
+        verdict = registry.trail.verify()
+        assert verdict.is_whole
+        assert [(chain.node, chain.rows) for chain in verdict.chains] == [
+            ("earlier", 1),
+            ("unnamed", 1),
+        ]
+        assert [row.subject for row in registry.audit()] == ["churn", "churn"]
