@@ -22,6 +22,8 @@ from modelyard.core.usage import Known, Subject, Unit
 
 HEAD_BYTES: Final = 4096
 EVENT_BYTES: Final = 48
+COPY_AT: Final = 2048
+"""Where the head stands once more."""
 HEAP_AT: Final = 256
 """Where the head says how far down the definitions reach: the one part of it that changes."""
 
@@ -34,10 +36,11 @@ EVENT: Final = np.dtype(
     {
         "names": [
             *("number", "arrived_ns", "took_ns", "amount"),
-            *("subject", "rows", "outcome", "known", "crc"),
+            # Padding has a name: numpy copies what has one.
+            *("subject", "rows", "outcome", "known", "padding", "crc"),
         ],
-        "formats": ["<u8", "<u8", "<u8", "<u8", "<u4", "<u4", "u1", "u1", "<u4"],
-        "offsets": [0, 8, 16, 24, 32, 36, 40, 41, 44],
+        "formats": ["<u8", "<u8", "<u8", "<u8", "<u4", "<u4", "u1", "u1", "<u2", "<u4"],
+        "offsets": [0, 8, 16, 24, 32, 36, 40, 41, 42, 44],
         "itemsize": EVENT_BYTES,
     }
 )
@@ -53,11 +56,10 @@ HOUR_NS: Final = 3_600_000_000_000
 
 _MAGIC: Final = b"MYUSAGE1"
 _HEAD: Final = struct.Struct("<8s16s16sQQQI")
-_HEAP: Final = struct.Struct("<Q")
+_HEAP: Final = struct.Struct("<qq")
 _DEFINED: Final = 0x4A425553
 _DESCRIPTOR: Final = struct.Struct("<IIII")
 _ALIGNED: Final = 64
-_MOST_TEXT: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,67 +87,61 @@ class Head:
 
 
 def parse_head(data: bytes) -> Head | None:
-    """The head of a segment; None where it is not whole."""
-    if len(data) < HEAD_BYTES:
-        return None
-    magic, spool, prefix, first, size, created_ns, crc = _HEAD.unpack_from(data)
-    if magic != _MAGIC or crc != crc32(data[: _HEAD.size - 4]):
-        return None
-    return Head(
-        spool=spool.rstrip(b"\0").decode(),
-        prefix=prefix.rstrip(b"\0").decode(),
-        first=first,
-        size=size,
-        created_ns=created_ns,
-    )
-
-
-def is_unused(data: bytes) -> bool:
-    """Whether nobody has begun to write there."""
-    return not any(data[:HEAD_BYTES])
+    """The head of a segment; None where neither copy of it is whole."""
+    for start in (0, COPY_AT):
+        magic, spool, prefix, first, size, created_ns, crc = _HEAD.unpack_from(data, start)
+        if magic == _MAGIC and crc == crc32(data[start : start + _HEAD.size - 4]):
+            return Head(
+                spool=spool.rstrip(b"\0").decode(),
+                prefix=prefix.rstrip(b"\0").decode(),
+                first=first,
+                size=size,
+                created_ns=created_ns,
+            )
+    return None
 
 
 def encode_heap(bottom: int) -> bytes:
-    """How far down the definitions reach."""
-    return _HEAP.pack(bottom)
+    """How far down the definitions reach; said twice, as this has no checksum."""
+    return _HEAP.pack(bottom, ~bottom)
 
 
-def encode_definition(number: int, subject: Subject) -> tuple[bytes, bytes]:
-    """A definition: its text with room to grow into, and the descriptor that ends it."""
+def encode_definition(number: int, subject: Subject) -> bytes:
+    """A definition: its text, and the descriptor that ends it. Twice, as many events need it."""
     text = msgspec.json.encode(subject)
-    size = -(-(len(text) + _DESCRIPTOR.size) // _ALIGNED) * _ALIGNED
     descriptor = _DESCRIPTOR.pack(_DEFINED, len(text), number, crc32(text, number))
-    return text.ljust(size - _DESCRIPTOR.size, b"\0"), descriptor
+    return 2 * (text.ljust(_size(len(text)) - len(descriptor), b"\0") + descriptor)
 
 
-def read_definitions(data: bytes, floor: int) -> dict[int, Subject]:
-    """The whole definitions that lie between `floor` and the end of a segment.
+def read_definitions(data: bytes) -> tuple[dict[int, Subject], int]:
+    """The whole definitions of a segment, and how far down they reach.
 
-    A damaged one is stepped over: the next begins at one of the places below it.
+    A damaged one is stepped over: the next ends at one of the places below it.
     """
+    floor, known = HEAD_BYTES, _heap_bottom(data)
+    if known is not None:
+        floor = known
     found: dict[int, Subject] = {}
-    top = len(data)
+    top = lowest = len(data)
     while top - _ALIGNED >= floor:
         magic, length, number, crc = _DESCRIPTOR.unpack_from(data, top - _DESCRIPTOR.size)
-        size = -(-(length + _DESCRIPTOR.size) // _ALIGNED) * _ALIGNED
-        bottom = top - size
-        if magic != _DEFINED or length > _MOST_TEXT or bottom < floor:
-            top -= _ALIGNED
-            continue
+        bottom = top - _size(length)
         text = data[bottom : bottom + length]
-        if crc32(text, number) != crc:
+        if magic != _DEFINED or bottom < floor or crc32(text, number) != crc:
             top -= _ALIGNED
             continue
         found[number] = msgspec.json.decode(text, type=Subject)
-        top = bottom
-    return found
+        top = lowest = bottom
+    return found, lowest if known is None else known
 
 
-def heap_bottom(data: bytes) -> int:
-    """How far down the definitions reach, as the head says; the end where it cannot be so."""
-    (bottom,) = _HEAP.unpack_from(data, HEAP_AT)
-    fits = HEAD_BYTES <= bottom <= len(data) and (len(data) - bottom) % _ALIGNED == 0
-    return int(bottom) if fits else len(data)
+def _size(length: int) -> int:
+    return -(-(length + _DESCRIPTOR.size) // _ALIGNED) * _ALIGNED
+
+
+def _heap_bottom(data: bytes) -> int | None:
+    bottom, inverse = _HEAP.unpack_from(data, HEAP_AT)
+    return int(bottom) if bottom == ~inverse and HEAD_BYTES <= bottom <= len(data) else None
 
 
 def as_events(data: bytes | memoryview) -> Events:

@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 _OK: Final = Outcome.OK
 _CODES: Final = {outcome: code for code, outcome in enumerate(OUTCOMES)}
+_LONGEST_NAME: Final = 200
 _OK_CODE: Final = OUTCOMES.index(_OK)
 _COUNTED: Final = KNOWN.index(Known.COUNTED)
 _ESTIMATED: Final = KNOWN.index(Known.ESTIMATED)
@@ -72,8 +73,7 @@ class SpooledMeter:
             self._record(call)
         except _NoRoom:
             self._miss(call)
-        except Exception:
-            # A call is answered, whatever becomes of its event.
+        except Exception:  # noqa: BLE001 - a call is answered, whatever becomes of its event
             _log.exception("a call's usage could not be recorded")
             self._miss(call)
 
@@ -126,8 +126,8 @@ class SpooledMeter:
     def _define(self, permit: "KeyedPermit", version: int) -> tuple[int, Segment]:
         tariff = fitting(self._tariffs, permit.model)
         subject = Subject(
-            tenant=permit.tenant,
-            key=permit.key,
+            tenant=_plain(permit.tenant),
+            key=_plain(permit.key),
             model=permit.model,
             version=version,
             unit=tariff.unit,
@@ -156,13 +156,18 @@ class SpooledMeter:
         arrived_ns = call.started_ns + self._spool.offset_ns
         self._spool.miss(
             Missed(
-                tenant=permit.tenant,
-                key=permit.key,
+                tenant=_plain(permit.tenant),
+                key=_plain(permit.key),
                 model=call.served.model,
                 version=call.served.version,
                 hour=arrived_ns // HOUR_NS,
             )
         )
+
+
+def _plain(name: str) -> str:
+    """A name that another authority may have given, as every database takes it."""
+    return name[:_LONGEST_NAME].encode(errors="replace").decode().replace("\0", "?")
 
 
 def fitting(tariffs: Iterable[Tariff], model: str) -> Tariff:

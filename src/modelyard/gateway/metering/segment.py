@@ -9,6 +9,7 @@ from typing import Final
 
 from modelyard.core.usage import Subject
 from modelyard.gateway.metering.layout import (
+    COPY_AT,
     EVENT_BYTES,
     HEAD_BYTES,
     HEAP_AT,
@@ -58,29 +59,32 @@ class Segment:
         head = Head(
             spool=spool, prefix=prefix, first=first, size=self.size, created_ns=time.time_ns()
         )
-        self.memory[HEAP_AT : HEAP_AT + 8] = encode_heap(self._bottom)
+        self._set_bottom(self._bottom)
         data = head.encode()
-        self.memory[: len(data)] = data
+        for start in (0, COPY_AT):
+            self.memory[start : start + len(data)] = data
 
     def define(self, number: int, subject: Subject) -> bool:
         """Say what a number means, for the events that follow; False where there is no room."""
-        text, descriptor = encode_definition(number, subject)
-        bottom = self._bottom - len(text) - len(descriptor)
+        definition = encode_definition(number, subject)
+        bottom = self._bottom - len(definition)
         if bottom < self.at + EVENT_BYTES:
             return False
-        # Readers must not take what is half-written down there for events.
-        self.memory[HEAP_AT : HEAP_AT + 8] = encode_heap(bottom)
-        self.memory[bottom : bottom + len(text)] = text
-        self.memory[bottom + len(text) : self._bottom] = descriptor
+        # Said first: readers must not take what is half-written down there for events.
+        self._set_bottom(bottom)
+        self.memory[bottom : self._bottom] = definition
         self._bottom = bottom
         self.last = bottom - EVENT_BYTES
         self.subjects[number] = subject
         return True
 
     def read(self, place: int, most: int) -> bytes:
-        """The events from a place of the segment on, at most so many; from any thread."""
+        """The events from a place of the segment on, at most so many; from any thread.
+
+        From the file and not from the mapping, so that the writing thread is not held up.
+        """
         start = HEAD_BYTES + place * EVENT_BYTES
-        return self.memory[start : min(self.at, start + most * EVENT_BYTES)]
+        return os.pread(self._fd, min(self.at - start, most * EVENT_BYTES), start)
 
     def sync(self) -> None:
         """Make what was written so far survive a power cut."""
@@ -93,3 +97,7 @@ class Segment:
         """Let go of the file, which stays."""
         self.memory.close()
         os.close(self._fd)
+
+    def _set_bottom(self, bottom: int) -> None:
+        data = encode_heap(bottom)
+        self.memory[HEAP_AT : HEAP_AT + len(data)] = data

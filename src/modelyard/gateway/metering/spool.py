@@ -188,11 +188,13 @@ class Spool:
             return None
         try:
             if folder_bytes(self.folder) + self._size > self._bound:
-                return self._no_room("the spool holds as much as 'spool_bytes' allows")
+                self._no_room("the spools hold as much as 'spool_bytes' allows")
+                return None
             path = self.folder / f"{self.id}.{next(self._names):06d}{SUFFIX}"
             segment = Segment(path, self._size)
         except OSError as error:
-            return self._no_room(error.strerror or str(error))
+            self._no_room(error.strerror or str(error))
+            return None
         if self._why:
             _log.warning("there is room for usage events again")
             self._why = ""

@@ -26,6 +26,13 @@ from modelyard.registry.tables.models import (
 from modelyard.registry.tables.quotas import nodes, quota_leases, quota_wants
 from modelyard.registry.tables.repeats import repeats
 from modelyard.registry.tables.signatures import signatures
+from modelyard.registry.tables.usage import (
+    usage_batches,
+    usage_days,
+    usage_hours,
+    usage_spools,
+    usage_unrecorded,
+)
 
 __all__ = [
     "HEAD",
@@ -55,5 +62,10 @@ __all__ = [
     "signatures",
     "tariffs",
     "tenants",
+    "usage_batches",
+    "usage_days",
+    "usage_hours",
+    "usage_spools",
+    "usage_unrecorded",
     "versions",
 ]

@@ -1,0 +1,176 @@
+"""The copier: brings what spools hold into the database, each event once, however often it tries.
+
+How far a spool was copied is written in the transaction that writes its events; whoever copies
+begins there. So a copy that died, or of which nobody knows whether it was committed, is tried again
+without harm, and of two who copy the same spool one finds that there is nothing left to do.
+"""
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+from modelyard.core.errors import ModelyardError
+from modelyard.gateway.metering.batch import Batch
+from modelyard.gateway.metering.reading import (
+    Found,
+    Orphan,
+    hold_orphans,
+    own_batches,
+    read_segment,
+)
+from modelyard.gateway.metering.spool import Spool
+from modelyard.gateway.metering.tally import Missed
+
+_log = logging.getLogger(__name__)
+
+COPY_S: Final = 1.0
+ORPHANS_S: Final = 5.0
+_LONGEST_S: Final = 30.0
+
+
+class UsageBook(Protocol):
+    """Where usage goes: the registry's tables. May raise anything when the database is away."""
+
+    def position(self, spool: str) -> int:
+        """How many places of a spool were copied."""
+        ...
+
+    def copy(self, batch: Batch) -> int:
+        """Take a batch, if it begins where the spool's copies end; returns where they end now."""
+        ...
+
+    def miss(self, spool: str, counts: Mapping[Missed, int]) -> None:
+        """How many calls of whom a spool could not record, in all."""
+        ...
+
+    def end(self, spool: str) -> None:
+        """All of a spool was copied, and no more will come."""
+        ...
+
+
+class Copier:
+    """Copies this process's spool about every second, and now and then those of dead processes."""
+
+    def __init__(self, folder: Path, book: UsageBook, spool: Spool | None = None) -> None:
+        self._folder = folder
+        self._book = book
+        self._spool = spool
+        self.position = 0
+        self.trouble = ""
+        self._missed: dict[Missed, int] = {}
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to copy, in a thread."""
+        self._thread = threading.Thread(target=self._run, name="usage-copier", daemon=True)
+        self._thread.start()
+
+    def stop(self, grace_s: float) -> bool:
+        """End the thread; False where it hangs in the database for longer than that."""
+        self._stopping.set()
+        if self._thread is None:
+            return True
+        self._thread.join(grace_s)
+        return not self._thread.is_alive()
+
+    def copy_own(self) -> int:
+        """Copy what this process has written; returns how many events."""
+        if self._spool is None:
+            return 0
+        copied = 0
+        for batch in own_batches(self._spool, self.position):
+            self.position = self._book.copy(batch)
+            if self.position != batch.after:
+                # Its answer to an earlier copy was lost: go on from where it stands.
+                return copied + self.copy_own()
+            copied += len(batch.events)
+        self._spool.forget(self.position)
+        missed = self._spool.missed()
+        if missed != self._missed:
+            self._book.miss(self._spool.id, missed)
+            self._missed = missed
+        return copied
+
+    def copy_orphans(self) -> int:
+        """Copy and delete the spools of dead processes; returns how many events."""
+        copied, failed = 0, []
+        with hold_orphans(self._folder) as orphans:
+            for orphan in orphans:
+                try:
+                    copied += self._copy_orphan(orphan)
+                except Exception as error:  # noqa: BLE001 - the others must not wait for this one
+                    failed.append(error)
+        if failed:
+            raise failed[0]
+        return copied
+
+    def _copy_orphan(self, orphan: Orphan) -> int:
+        position, copied = self._book.position(orphan.id), 0
+        found, unreadable = _read(orphan.files)
+        for each in found:
+            while position < each.head.first + each.places:
+                batch = bridged(each.batch(position), position)
+                after = self._book.copy(batch)
+                copied += len(batch.events) if after == batch.after else 0
+                position = after
+        missed = orphan.missed()
+        if missed:
+            self._book.miss(orphan.id, missed)
+        if not unreadable:
+            self._book.end(orphan.id)
+            orphan.delete()
+        return copied
+
+    def _run(self) -> None:
+        wait_s, rounds = COPY_S, 0
+        while not self._stopping.wait(wait_s):
+            try:
+                self.copy_own()
+                if rounds % round(ORPHANS_S / COPY_S) == 0:
+                    self.copy_orphans()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the events are still there
+                wait_s = min(wait_s * 2, _LONGEST_S)
+                self._note(error)
+            else:
+                wait_s, rounds = COPY_S, rounds + 1
+                if self.trouble:
+                    _log.warning("usage is being copied to the database again")
+                    self.trouble = ""
+
+    def _note(self, error: Exception) -> None:
+        if not self.trouble:
+            _log.warning(
+                "usage cannot be copied to the database, and stays in the spool meanwhile: %s",
+                error,
+                exc_info=not isinstance(error, ModelyardError),
+            )
+        self.trouble = str(error) or type(error).__name__
+
+
+def bridged(batch: Batch, position: int) -> Batch:
+    """A batch that begins at `position`: what lies between, a segment that is gone, is damaged."""
+    gap = batch.first - position
+    if not gap:
+        return batch
+    return dataclasses.replace(
+        batch, first=position, places=batch.places + gap, damaged=batch.damaged + gap
+    )
+
+
+def _read(files: Iterable[Path]) -> tuple[list[Found], bool]:
+    """The segments in their order, and whether one of them cannot be read."""
+    found, unreadable = [], False
+    for path in files:
+        try:
+            segment = read_segment(path)
+        except ValueError as error:
+            _log.error("%s; it is left where it is, in %s", error, path.parent)
+            unreadable = True
+        else:
+            if segment is not None:
+                found.append(segment)
+    return sorted(found, key=lambda each: each.head.first), unreadable
