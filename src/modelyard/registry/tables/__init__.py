@@ -23,6 +23,7 @@ from modelyard.registry.tables.models import (
     routes,
     versions,
 )
+from modelyard.registry.tables.payloads import payload_erasures, payload_keys, payloads
 from modelyard.registry.tables.quotas import nodes, quota_leases, quota_wants
 from modelyard.registry.tables.repeats import repeats
 from modelyard.registry.tables.signatures import signatures
@@ -50,6 +51,9 @@ __all__ = [
     "metadata",
     "models",
     "nodes",
+    "payload_erasures",
+    "payload_keys",
+    "payloads",
     "policy",
     "quota_leases",
     "quota_wants",
