@@ -19,6 +19,7 @@ from modelyard.core.administration.operation import (
 )
 from modelyard.core.administration.paths import PREFIX
 from modelyard.core.administration.table import OPERATIONS
+from modelyard.core.errors import Kind
 
 _REFS: Final = "#/components/schemas/{name}"
 _PROBLEMS: Final[Mapping[str, str]] = {
@@ -234,8 +235,11 @@ def _problem() -> dict[str, Any]:
             "detail": {**_TEXT, "description": "What happened, and what to do."},
             "instance": _TEXT,
             "code": {**_TEXT, "description": "Stable, for programs."},
+            "kind": {"type": "string", "enum": [kind.value for kind in Kind]},
             "field": {**_TEXT, "description": "The part of the request that is at fault."},
             "request_id": _TEXT,
         },
-        "required": ["type", "title", "status", "detail", "instance", "code", "request_id"],
+        "required": [
+            *("type", "title", "status", "detail", "instance", "code", "kind", "request_id"),
+        ],
     }

@@ -50,6 +50,7 @@ def problem(
         "detail": error.message,
         "instance": path[:200],
         "code": error.code,
+        "kind": error.kind,
         "request_id": request_id,
     }
     if error.field is not None:
