@@ -202,3 +202,16 @@ class Reconciliation:
     unrecorded: int
     damaged: int
     differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolState:
+    """How the spool of a server process stands.
+
+    `waiting` events are not in the database yet. `trouble` says why events cannot be recorded, or
+    not copied, at the moment.
+    """
+
+    waiting: int = 0
+    unrecorded: int = 0
+    trouble: str = ""

@@ -6,6 +6,7 @@ without harm, and of two who copy the same spool one finds that there is nothing
 """
 
 import dataclasses
+import datetime
 import logging
 import threading
 from collections.abc import Iterable, Mapping
@@ -27,7 +28,9 @@ from modelyard.gateway.metering.tally import Missed
 _log = logging.getLogger(__name__)
 
 COPY_S: Final = 1.0
-ORPHANS_S: Final = 5.0
+_ORPHANS_EVERY: Final = 5
+_PURGE_EVERY: Final = 600
+"""Rounds of copying."""
 _LONGEST_S: Final = 30.0
 
 
@@ -50,11 +53,23 @@ class UsageBook(Protocol):
         """All of a spool was copied, and no more will come."""
         ...
 
+    def purge(self, before: datetime.datetime) -> int:
+        """Delete single events that are older; returns how many."""
+        ...
+
 
 class Copier:
     """Copies this process's spool about every second, and now and then those of dead processes."""
 
-    def __init__(self, folder: Path, book: UsageBook, spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        book: UsageBook,
+        spool: Spool | None = None,
+        *,
+        keep: datetime.timedelta | None = None,
+    ) -> None:
+        self._keep = keep
         self._folder = folder
         self._book = book
         self._spool = spool
@@ -66,7 +81,7 @@ class Copier:
 
     def start(self) -> None:
         """Begin to copy, in a thread."""
-        self._thread = threading.Thread(target=self._run, name="usage-copier", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="modelyard usage", daemon=True)
         self._thread.start()
 
     def stop(self, grace_s: float) -> bool:
@@ -76,6 +91,19 @@ class Copier:
             return True
         self._thread.join(grace_s)
         return not self._thread.is_alive()
+
+    def finish(self) -> bool:
+        """Copy what is left of a spool that nobody writes any more; whether that worked."""
+        if self._spool is None:
+            return True
+        try:
+            self.copy_own()
+            if self.position:
+                self._book.end(self._spool.id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the events are still there
+            self._note(error)
+            return False
+        return True
 
     def copy_own(self) -> int:
         """Copy what this process has written; returns how many events."""
@@ -130,8 +158,10 @@ class Copier:
         while not self._stopping.wait(wait_s):
             try:
                 self.copy_own()
-                if rounds % round(ORPHANS_S / COPY_S) == 0:
+                if rounds % _ORPHANS_EVERY == 0:
                     self.copy_orphans()
+                if rounds % _PURGE_EVERY == 0:
+                    self._purge()
             except Exception as error:  # noqa: BLE001 - whatever it is, the events are still there
                 wait_s = min(wait_s * 2, _LONGEST_S)
                 self._note(error)
@@ -140,6 +170,10 @@ class Copier:
                 if self.trouble:
                     _log.warning("usage is being copied to the database again")
                     self.trouble = ""
+
+    def _purge(self) -> None:
+        if self._keep is not None:
+            self._book.purge(datetime.datetime.now(datetime.UTC) - self._keep)
 
     def _note(self, error: Exception) -> None:
         if not self.trouble:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from modelyard.core.call import Call, Outcome
+from modelyard.core.errors import Unavailable
 from modelyard.core.identity import matches
 from modelyard.core.rules import Rules
 from modelyard.core.usage import DEFAULT_TARIFF, Known, Subject, Tariff, Unit, amount_after
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 _OK: Final = Outcome.OK
 _CODES: Final = {outcome: code for code, outcome in enumerate(OUTCOMES)}
 _LONGEST_NAME: Final = 200
+_RETRY_S: Final = 5.0
 _OK_CODE: Final = OUTCOMES.index(_OK)
 _COUNTED: Final = KNOWN.index(Known.COUNTED)
 _ESTIMATED: Final = KNOWN.index(Known.ESTIMATED)
@@ -60,12 +62,23 @@ class SpooledMeter:
         self._next = 1
         self._floor = 1 << UNIT_BITS
         self._segment = spool.current
+        self._numbers: dict[Subject, int] = {}
+
+    def check(self) -> None:
+        """Raise `Unavailable` where the next event could not be recorded."""
+        if self._segment is None and self._spool.trouble:
+            raise Unavailable(
+                "usage_unrecordable",
+                "the server has no room to record what calls use, and is told to answer none "
+                "unrecorded; try again later",
+                retry_after_s=_RETRY_S,
+            )
 
     def on_rules(self, rules: Rules) -> None:
         """Go by these prices from the next call on."""
         if rules.tariffs != self._tariffs:
             self._tariffs = rules.tariffs
-            self._floor = self._next << UNIT_BITS
+            self._raise_floor()
 
     def record(self, call: Call) -> None:
         """Write down how a call with a permit ended; never raises. About half a microsecond."""
@@ -118,12 +131,18 @@ class SpooledMeter:
 
     def _turn(self) -> Segment:
         segment = self._segment = self._spool.turn()
-        self._floor = self._next << UNIT_BITS
+        self._raise_floor()
         if segment is None:
             raise _NoRoom
         return segment
 
+    def _raise_floor(self) -> None:
+        """From now on every subject is defined anew."""
+        self._floor = self._next << UNIT_BITS
+        self._numbers.clear()
+
     def _define(self, permit: "KeyedPermit", version: int) -> tuple[int, Segment]:
+        """The number of what a permit's calls to a version are metered as."""
         tariff = fitting(self._tariffs, permit.model)
         subject = Subject(
             tenant=_plain(permit.tenant),
@@ -134,20 +153,20 @@ class SpooledMeter:
             nano=tariff.nano,
             currency=tariff.currency,
         )
-        segment = self._segment or self._turn()
-        number = self._number(tariff)
-        if not segment.define(number, subject):
-            segment = self._turn()
-            number = self._number(tariff)
-            if not segment.define(number, subject):
-                raise _NoRoom
+        number = self._numbers.get(subject)
+        if number is None:
+            number = self._write_definition(subject)
         permit.subjects[version] = number
-        return number, segment
+        return number, self._segment or self._turn()
 
-    def _number(self, tariff: Tariff) -> int:
-        number = self._next << UNIT_BITS | UNITS.index(tariff.unit)
-        self._next += 1
-        return number
+    def _write_definition(self, subject: Subject) -> int:
+        for segment in (self._segment or self._turn(), None):
+            number = self._next << UNIT_BITS | UNITS.index(subject.unit)
+            if (segment or self._turn()).define(number, subject):
+                self._next += 1
+                self._numbers[subject] = number
+                return number
+        raise _NoRoom
 
     def _miss(self, call: Call) -> None:
         permit = call.permit

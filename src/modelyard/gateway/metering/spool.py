@@ -87,7 +87,7 @@ class Spool:
 
     def start(self) -> None:
         """Begin to take room ahead and to sync, in a thread."""
-        self._keeper = threading.Thread(target=self._keep, name="spool", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, name="modelyard spool", daemon=True)
         self._keeper.start()
 
     def turn(self) -> Segment | None:
