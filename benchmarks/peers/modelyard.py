@@ -21,7 +21,10 @@ def default_workers() -> int:
 
 @dataclass(frozen=True)
 class Modelyard:
-    """`modelyard serve` on a home of its own; `workers` None leaves the number to Modelyard."""
+    """`modelyard serve --open` on a home of its own; `workers` None leaves their number to it.
+
+    Open, as the servers that it is compared with ask for no keys either.
+    """
 
     workers: int | None = None
     name: str = "modelyard"
@@ -41,7 +44,7 @@ class Modelyard:
 
     def prepare(self, model: Model, folder: Path) -> None:
         """Import the model and deploy it. Raises `NotPrepared`."""
-        done = own_folder(folder, "modelyard") / "prepared"
+        done = self.home(folder).with_suffix(".prepared")
         if done.exists():
             return
         sample = [] if model.sample is None else ["--sample", str(model.sample)]
@@ -53,7 +56,7 @@ class Modelyard:
         """The command that a user types."""
         where = ["--port", str(ports.http), "--grpc-port", str(ports.grpc)]
         workers = [] if self.workers is None else ["--workers", str(self.workers)]
-        return Launch([*self._program(folder), "serve", *where, *workers])
+        return Launch([*self._program(folder), "serve", "--open", *where, *workers])
 
     def home(self, folder: Path) -> Path:
         """One home for all numbers of workers: what is deployed does not depend on them."""
@@ -62,7 +65,7 @@ class Modelyard:
     def _program(self, folder: Path) -> list[str]:
         return [beside_python("modelyard"), "--home", str(self.home(folder))]
 
-    def _run(self, folder: Path, *arguments: str) -> None:
+    def _run(self, folder: Path, *arguments: str) -> str:
         done = subprocess.run(
             [*self._program(folder), *arguments], capture_output=True, text=True, check=False
         )
@@ -71,3 +74,4 @@ class Modelyard:
                 f"modelyard {' '.join(arguments)} ended with status {done.returncode}:\n"
                 f"{done.stdout}{done.stderr}"
             )
+        return done.stdout
