@@ -10,6 +10,7 @@ from modelyard import __version__
 from modelyard.api.grpc.server import GrpcServer
 from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.server import HttpServer
+from modelyard.api.tls import TlsFiles
 from modelyard.core.datatypes import Array
 from modelyard.core.ports import Access, Arrays, Operations, Runtime
 from modelyard.core.signature import Signature
@@ -109,13 +110,15 @@ def serving(
     *,
     cost_us: float | None = 10.0,
     limits: Limits = LIMITS,
+    make_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
     max_body_bytes: int = 4 * 1024 * 1024,
     operations: Operations | None = None,
     access: Access | None = None,
+    tls: TlsFiles | None = None,
     contracts: Contracts = NO_CLOUD,
 ) -> Iterator[Serving]:
     """Serve runtimes by model name, as version 1 each, until the block ends."""
-    loop = asyncio.new_event_loop()
+    loop = make_loop()
     thread = threading.Thread(target=loop.run_forever, name="test server", daemon=True)
     thread.start()
     exchange, gate = LocalExchange(), OpenGate()
@@ -123,6 +126,7 @@ def serving(
     http = HttpServer(
         exchange,
         access=access,
+        tls=tls,
         host="127.0.0.1",
         port=0,
         max_body_bytes=max_body_bytes,
@@ -143,6 +147,7 @@ def serving(
         return GrpcServer(
             exchange,
             access=access,
+            tls=tls,
             host="127.0.0.1",
             port=0,
             max_message_bytes=max_body_bytes,
@@ -156,7 +161,10 @@ def serving(
     grpc = asyncio.run_coroutine_threadsafe(make_grpc(), loop).result(timeout=30)
     try:
         port, grpc_port = asyncio.run_coroutine_threadsafe(start(), loop).result(timeout=30)
-        yield Serving(exchange, gate, f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc_port}", loop)
+        scheme = "http" if tls is None else "https"
+        yield Serving(
+            exchange, gate, f"{scheme}://127.0.0.1:{port}", f"127.0.0.1:{grpc_port}", loop
+        )
     finally:
         asyncio.run_coroutine_threadsafe(stop(), loop).result(timeout=30)
         loop.call_soon_threadsafe(loop.stop)

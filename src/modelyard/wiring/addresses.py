@@ -13,14 +13,15 @@ class Door(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Its host and ports."""
+    """Its host and ports, and whether it speaks TLS there."""
 
     host: str
     port: int
     grpc_port: int
+    is_tls: bool = False
 
     @property
     def url(self) -> str:
         """The HTTP base URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self.is_tls else 'http'}://{host}:{self.port}"

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Final
 
 from modelyard.api.addresses import bind_grpc
-from modelyard.api.adoption import Adoption
+from modelyard.api.adoption import Adoption, wrapped_by
 from modelyard.api.grpc.connection import GrpcConnection
 from modelyard.api.grpc.methods import make_methods
+from modelyard.api.tls import Tls, TlsFiles
 from modelyard.core.ports import Access, Exchange, Operations
 
 _BACKLOG: Final = 2048
@@ -20,7 +21,7 @@ class GrpcServer:
 
     Its connections come from a port of its own (`port`, 0 for a free one), or, where that is None,
     from somebody else who accepts them: `adopt`; `on_closed` hears of each connection that ends.
-    Every RPC asks `access` who is calling.
+    Every RPC asks `access` who is calling. With `tls` it is gRPC over TLS.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class GrpcServer:
         exchange: Exchange,
         *,
         access: Access,
+        tls: TlsFiles | None = None,
         host: str,
         port: int | None,
         max_message_bytes: int,
@@ -40,13 +42,15 @@ class GrpcServer:
         self._on_closed = on_closed
         self._methods = make_methods(exchange, operations)
         self._access = access
+        shaken = None if tls is None else Tls(tls, "h2")
+        self._wrapped = wrapped_by(shaken)
         self._connections: set[GrpcConnection] = set()
         self._all_closed = asyncio.Event()
         self._listener: asyncio.Server | None = None
         self._bound: socket.socket | None = None
         self._is_running = False
         self._is_stopping = False
-        self._adoption = Adoption(self._connection, self._on_closed)
+        self._adoption = Adoption(self._connection, self._on_closed, shaken)
 
     async def start(self) -> int:
         """Begin; returns the bound port, 0 without one. Raises `Unavailable` where it is taken."""
@@ -55,7 +59,7 @@ class GrpcServer:
             return 0
         bound = self._bound = bind_grpc(self._host, self._port)
         self._listener = await asyncio.get_running_loop().create_server(
-            self._connection, sock=bound, backlog=_BACKLOG
+            self._connection, sock=bound, backlog=_BACKLOG, **self._wrapped
         )
         port: int = bound.getsockname()[1]
         return port

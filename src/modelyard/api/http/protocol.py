@@ -74,6 +74,11 @@ class InferenceProtocol(HttpToolsProtocol):
         self.peer = UNKNOWN_PEER
         self.idle_since = self._begun_at = self.loop.time()
 
+    @property
+    def is_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.scheme == "https"
+
     # What arrives
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -248,6 +253,9 @@ class InferenceProtocol(HttpToolsProtocol):
         """The caller sends no more. What it has asked for in whole is answered all the same."""
         latest = self.cycle
         if self._is_refused or latest is None or latest.response_complete or latest.more_body:
+            return False
+        if self.is_tls:
+            # There is no half-closed TLS in asyncio.
             return False
         latest.keep_alive = False
         self.loop.call_later(_HALF_CLOSED_S, self.transport.close)
@@ -485,6 +493,10 @@ class InferenceProtocol(HttpToolsProtocol):
         `take` gets a duplicate of the socket. Bytes that have not been read stay in it: whoever
         serves it next reads them, and the caller notices nothing.
         """
+        if self.is_tls:
+            # What its keys are only this process knows: it ends here, when it is idle.
+            self.finish_soon()
+            return
         self._take = take
         self._hand_over()
 

@@ -9,10 +9,11 @@ from typing import Any, Final
 import uvicorn
 
 from modelyard.api.addresses import bind_http
-from modelyard.api.adoption import Adoption
+from modelyard.api.adoption import Adoption, wrapped_by
 from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.protocol import InferenceProtocol
 from modelyard.api.http.surroundings import Surroundings
+from modelyard.api.tls import Tls, TlsFiles
 from modelyard.core.administration.port import Reception
 from modelyard.core.ports import Access, Exchange, Operations
 
@@ -22,6 +23,7 @@ _HEAD_S: Final = 30.0
 _SWEEP_S: Final = 1.0
 _BACKLOG: Final = 2048
 _CLOSING_POLL_S: Final = 0.01
+_STAY_WITH_TLS: Final = ("strict-transport-security", "max-age=31536000")
 
 
 class LazyApplication:
@@ -63,7 +65,8 @@ class HttpServer:
     """Answers calls over HTTP until it is stopped.
 
     Its connections come from a port of its own (`port`, 0 for a free one), or, where that is None,
-    from somebody else who accepts them: `adopt`. Every request asks `access` who is calling.
+    from somebody else who accepts them: `adopt`. Every request asks `access` who is calling. With
+    `tls` it speaks HTTPS.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class HttpServer:
         exchange: Exchange,
         *,
         access: Access,
+        tls: TlsFiles | None = None,
         host: str = "",
         port: int | None = None,
         max_body_bytes: int,
@@ -94,8 +98,11 @@ class HttpServer:
             contracts=contracts,
             administration=administration,
         )
+        shaken = None if tls is None else Tls(tls, "http/1.1")
+        self._wrapped = wrapped_by(shaken)
         config = uvicorn.Config(
             application,
+            headers=[] if shaken is None else [_STAY_WITH_TLS],
             http=InferenceProtocol,
             ws="none",
             lifespan="off",
@@ -108,7 +115,7 @@ class HttpServer:
         )
         self._server = uvicorn.Server(config)
         self._listener: asyncio.Server | None = None
-        self._adoption = Adoption(self._connection, self._on_closed)
+        self._adoption = Adoption(self._connection, self._on_closed, shaken)
         self._ticking: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -119,7 +126,7 @@ class HttpServer:
         if self._port is not None:
             bound = bind_http(self._host, self._port)
             self._listener = await asyncio.get_running_loop().create_server(
-                self._connection, sock=bound, backlog=_BACKLOG
+                self._connection, sock=bound, backlog=_BACKLOG, **self._wrapped
             )
             port = bound.getsockname()[1]
         self._ticking = asyncio.create_task(self._server.main_loop())
