@@ -23,6 +23,7 @@ from modelyard.gateway.metering.batch import (
 )
 from modelyard.gateway.metering.layout import HOUR_NS
 from modelyard.gateway.metering.tally import Missed
+from modelyard.registry.audited_calls import audit_calls
 from modelyard.registry.database import Database
 from modelyard.registry.reconciling import reconcile
 from modelyard.registry.tables import (
@@ -79,6 +80,7 @@ class UsageBook:
             connection.execute(insert(usage_batches).values(values))
             _add(connection, usage_hours, sums)
             _add(connection, usage_days, by_day(sums))
+            audit_calls(connection, batch)
         return batch.after
 
     def miss(self, spool: str, counts: Mapping[Missed, int]) -> None:
