@@ -11,13 +11,16 @@ from modelyard.bundle.archive import export_bundle, import_bundle
 from modelyard.bundle.bundle import Bundle
 from modelyard.bundle.memory import memory_folder
 from modelyard.bundle.staging import abandoned_folders, staging_folder, sweep_folders
+from modelyard.bundle.trust import Trust, check_policy
 from modelyard.core.config import Config, load_config
 from modelyard.core.identity import Actor, as_actor
 from modelyard.core.names import Reference, check_name
 from modelyard.core.records import Finding, Problem, Version
 from modelyard.core.rollout import Plan, Rollout
 from modelyard.core.route import Route
+from modelyard.registry.administration.local import LocalAdministration
 from modelyard.registry.registry import Registry
+from modelyard.wiring.administration import make_administration
 from modelyard.wiring.registry import blob_store, open_registry
 
 if TYPE_CHECKING:
@@ -59,6 +62,11 @@ class Yard:
     def close(self) -> None:
         """Let go of the registry."""
         self.registry.close()
+
+    @property
+    def administration(self) -> LocalAdministration:
+        """Everything that can be asked of the home, as servers offer it too."""
+        return make_administration(self.config, self.registry, self.actor)
 
     # Making versions
 
@@ -234,6 +242,8 @@ class Yard:
         version = self.registry.resolve(reference)
         bundle = self.registry.bundle(version)
         bundle.verify()
+        trust = Trust.of(self.registry.policies.get().policy)
+        check_policy(bundle.manifest, bundle.signatures, trust)
         return LocalModel(version.model, version.number, open_runtime(bundle))
 
     # Health

@@ -1,4 +1,9 @@
-"""Makes signatures of bundles, with the `model-signing` library itself."""
+"""Makes signatures of bundles, with the `model-signing` library itself.
+
+What is signed are the digests of a manifest: whoever signs has held the bytes against them before,
+by `Bundle.verify` or `verify_archive`. So nothing is read or laid out here, which a bundle that is
+encrypted at rest could not bear.
+"""
 
 import contextlib
 import tempfile
@@ -12,7 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from modelyard.bundle.bundle import Bundle
+from modelyard.bundle.manifest import Manifest
 from modelyard.bundle.signing import PublicKey, SignedStatement, digests_of
 from modelyard.core.errors import Denied, Invalid, MissingExtra, Unavailable
 
@@ -37,11 +42,8 @@ def make_key(password: str = "") -> KeyPair:
     return KeyPair(private.decode(), PublicKey.of(key.public_key()))
 
 
-def sign_with_key(bundle: Bundle, key: Path, password: str = "") -> bytes:
-    """A signature by a private key on P-256, P-384 or P-521, in a PEM file.
-
-    Every byte is verified first. Raises `DamagedBundle`, and `Invalid` for the key.
-    """
+def sign_with_key(manifest: Manifest, key: Path, password: str = "") -> bytes:
+    """A signature by a private key on P-256, P-384 or P-521, in a PEM file; raises `Invalid`."""
     config = _library("signing")
     try:
         config.use_elliptic_key_signer(
@@ -55,10 +57,10 @@ def sign_with_key(bundle: Bundle, key: Path, password: str = "") -> bytes:
             f"{key.name} is no private key on P-256, P-384 or P-521 in PEM, or its password is "
             "another"
         ) from None
-    return _sign(bundle, config)
+    return _sign(manifest, config)
 
 
-def sign_with_sigstore(bundle: Bundle, token: str = "") -> bytes:
+def sign_with_sigstore(manifest: Manifest, token: str = "") -> bytes:
     """A signature by whom Sigstore's authority vouches for: opens a browser, or takes a `token`.
 
     Needs a network; raises `Unavailable` without one.
@@ -66,10 +68,12 @@ def sign_with_sigstore(bundle: Bundle, token: str = "") -> bytes:
     config = _library("signing")
     with _online():
         config.use_sigstore_signer(identity_token=token or None)
-        return _sign(bundle, config)
+        return _sign(manifest, config)
 
 
-def verify_with_sigstore(bundle: Bundle, signature: bytes, *, identity: str, issuer: str) -> None:
+def verify_with_sigstore(
+    manifest: Manifest, signature: bytes, *, identity: str, issuer: str
+) -> None:
     """Hold a signature of Sigstore's against the bundle and whoever must have made it.
 
     Needs a network; raises `Unavailable` without one, and `Denied`.
@@ -77,12 +81,11 @@ def verify_with_sigstore(bundle: Bundle, signature: bytes, *, identity: str, iss
     config = _library("verifying")
     with _online():
         config.use_sigstore_verifier(identity=identity, oidc_issuer=issuer)
-    bundle.verify()
     with tempfile.NamedTemporaryFile(prefix="modelyard-signature-") as file:
         file.write(signature)
         file.flush()
         try:
-            config.set_hashing_config(_digests(bundle)).verify(_folder(bundle), file.name)
+            config.set_hashing_config(_digests(manifest)).verify(_folder(manifest), file.name)
         except Exception as error:  # noqa: BLE001 - the library's errors have no common base
             raise Denied(
                 "bad_signature",
@@ -90,39 +93,35 @@ def verify_with_sigstore(bundle: Bundle, signature: bytes, *, identity: str, iss
             ) from None
 
 
-def _sign(bundle: Bundle, config: Any) -> bytes:
-    bundle.verify()
+def _sign(manifest: Manifest, config: Any) -> bytes:
     with tempfile.NamedTemporaryFile(prefix="modelyard-signature-") as file:
-        config.set_hashing_config(_digests(bundle)).sign(_folder(bundle), file.name)
+        config.set_hashing_config(_digests(manifest)).sign(_folder(manifest), file.name)
         signature = file.read()
-    SignedStatement.decode(signature).check_subject(bundle.manifest)
+    SignedStatement.decode(signature).check_subject(manifest)
     return signature
 
 
-def _folder(bundle: Bundle) -> Path:
+def _folder(manifest: Manifest) -> Path:
     """What the library would hash, and names its statement after; nobody looks for it."""
-    return Path(bundle.manifest.name)
+    return Path(manifest.name)
 
 
-def _digests(bundle: Bundle) -> Any:
-    """A configuration of the library's that takes the manifest's digests and reads no file.
-
-    The bytes were held against them just before. So nothing is laid out anywhere, which a bundle
-    that is encrypted at rest could not bear.
-    """
-    from model_signing import manifest
+def _digests(manifest: Manifest) -> Any:
+    """A configuration of the library's that takes the manifest's digests and reads no file."""
     from model_signing._hashing.hashing import Digest
+    from model_signing.manifest import Manifest as Listing
+    from model_signing.manifest import SerializationType
 
-    kind = manifest.SerializationType.from_args(
+    kind = SerializationType.from_args(
         {"method": "files", "hash_type": "sha256", "allow_symlinks": False}
     )
     items = [
         kind.new_item(path, Digest("sha256", bytes.fromhex(digest)))
-        for path, digest in digests_of(bundle.manifest).items()
+        for path, digest in digests_of(manifest).items()
     ]
 
     config = _library("hashing")
-    config.hash = lambda folder, files_to_hash=None: manifest.Manifest(folder.name, items, kind)
+    config.hash = lambda folder, files_to_hash=None: Listing(folder.name, items, kind)
     return config
 
 

@@ -68,6 +68,11 @@ class PublicKey:
         )
         return PublicKey(plain.decode(), sha256_bytes(plain))
 
+    @property
+    def short(self) -> str:
+        """The fingerprint as people are shown it."""
+        return f"{self.fingerprint[:16]}…"
+
     def fits(self, signature: bytes, signed: bytes) -> bool:
         """Whether this key made a signature."""
         key = serialization.load_pem_public_key(self.pem.encode())
@@ -176,7 +181,7 @@ class SignedStatement:
         if self.signer != key.fingerprint or not key.fits(self.signature, signed):
             raise Denied(
                 "bad_signature",
-                f"the signature was not made with the key {_short(key.fingerprint)}",
+                f"the signature was not made with the key {key.short}",
             )
         self.check_subject(manifest)
 
@@ -238,10 +243,6 @@ def _root(digests: Iterable[str]) -> str:
         return sha256_bytes(b"".join(map(bytes.fromhex, digests)))
     except ValueError:
         return ""
-
-
-def _short(fingerprint: str) -> str:
-    return f"{fingerprint[:16]}…"
 
 
 def _bad_key(message: str) -> Invalid:

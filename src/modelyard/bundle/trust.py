@@ -1,12 +1,19 @@
-"""Which formats are safe to open, decided by us and before anything is constructed.
+"""What may be opened here: by the home's policy, and by what each format can do.
+
+Loading goes: verify digests, `check_policy`, then the check of the format, and then construct.
 
 ONNX, XGBoost and LightGBM files are data: their readers build no Python objects. A skops file
 names Python types, so every name must be on the list here; the list is never read from the file.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
-from modelyard.core.errors import Invalid, MissingExtra, UntrustedFormat
+import msgspec
+
+from modelyard.bundle.manifest import Manifest
+from modelyard.core.errors import Denied, Invalid, MissingExtra, UntrustedFormat
+from modelyard.core.policy import Policy
 
 EXTERNAL_DATA: Final = "application/vnd.onnx.external-data"
 """Media type of a file that holds weights of the ONNX model beside it."""
@@ -73,6 +80,72 @@ TRUSTED_TYPES: Final = frozenset(
     }
 )
 """What a skops file may name beyond skops' own defaults: fitted parts that only compute."""
+
+
+class Trust(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a home's policy decides whether a bundle may be loaded. Travels between processes."""
+
+    require_signature: bool = False
+    trusted_keys: tuple[str, ...] = ()
+    frameworks: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(policy: Policy) -> "Trust":
+        """That part of a policy."""
+        return Trust(
+            require_signature=policy.require_signature,
+            trusted_keys=policy.trusted_keys,
+            frameworks=policy.frameworks,
+            formats=policy.formats,
+        )
+
+
+ANYTHING: Final = Trust()
+
+
+def check_kind(manifest: Manifest, trust: Trust) -> None:
+    """Refuse a framework or a format that the policy does not name, where it names some.
+
+    The framework is what the manifest says of itself: only a signature makes that more than a word.
+    """
+    framework, format = manifest.framework.name, str(manifest.serving.format)
+    if trust.frameworks and framework not in trust.frameworks:
+        raise Denied(
+            "framework_not_allowed",
+            f"the model was made with '{framework:.80}', and this home's policy allows only "
+            f"{', '.join(trust.frameworks)}",
+            field="framework",
+        )
+    if trust.formats and format not in trust.formats:
+        raise Denied(
+            "format_not_allowed",
+            f"the model is served from a file of the format '{format}', and this home's policy "
+            f"allows only {', '.join(trust.formats)}",
+            field="format",
+        )
+
+
+def check_policy(manifest: Manifest, signatures: Sequence[bytes], trust: Trust) -> None:
+    """Refuse a bundle that the policy does not let in; raises `Denied`.
+
+    With `require_signature`: one without a good signature by a trusted key. That the files are
+    those of the manifest is for whoever opens them to verify. Costs 0.2 ms a signature.
+    """
+    check_kind(manifest, trust)
+    if not trust.require_signature:
+        return
+    from modelyard.bundle.signing import PublicKey, signers
+
+    keys = [PublicKey.parse(each) for each in trust.trusted_keys]
+    if not signers(manifest, signatures, keys):
+        what = "is not signed" if not signatures else "has no good signature by a trusted key"
+        raise Denied(
+            "unsigned_bundle",
+            f"the bundle {manifest.digest} {what}, and this home's policy asks for one: sign it "
+            "with 'bundle sign --key', or trust its signer's key with 'policy set --trusted-key'",
+            field="signature",
+        )
 
 
 def check_skops(data: bytes) -> list[str]:

@@ -23,6 +23,7 @@ from modelyard.cli import (
     importing,
     keys,
     models,
+    policy,
     predict,
     promote,
     rollback,
@@ -58,6 +59,7 @@ _VERBS: Final = (
     "keys",
     "tenants",
     "identities",
+    "policy",
     "audit",
     "config",
     "doctor",
@@ -98,6 +100,7 @@ app.command("status", cls=Verb)(status.status)
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(identities.app, name="identities")
+app.add_typer(policy.app, name="policy")
 app.command("audit", cls=Verb)(audit.audit)
 app.command("doctor", cls=Verb)(doctor.doctor)
 app.command("config", cls=Verb)(config.config)
@@ -120,12 +123,25 @@ def _before_the_verb(
             "by default ~/.modelyard.",
         ),
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Speak to this server instead of to a home. Also MODELYARD_SERVER.",
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", help="The key to speak to it with; better set as MODELYARD_KEY."
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    context.obj = Settings(home)
+    context.obj = Settings(home, server, key)
 
 
 def run() -> None:

@@ -13,7 +13,7 @@ from modelyard.bundle.encryption import SealedFile
 from modelyard.bundle.keyring import Keyring
 from modelyard.bundle.manifest import Manifest
 from modelyard.bundle.samples import Samples, decode_samples
-from modelyard.bundle.trust import EXTERNAL_DATA
+from modelyard.bundle.trust import ANYTHING, EXTERNAL_DATA, Trust, check_policy
 from modelyard.core.ports import File, Runtime
 from modelyard.runtimes.open import open_runtime, platform_of
 from modelyard.serving.cost import BatchCost
@@ -34,8 +34,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A version to serve, where its files lie, and how to serve it. Travels between processes.
 
     Of its `files` those of the paths in `sealed` are encrypted, with a key that `encryption_key`
-    says where to find: the key itself does not travel. `threads` are those of one run; with 0 a
-    heavy model takes as many as there are `cores`.
+    says where to find: the key itself does not travel. `trust` is what the home's policy demands of
+    the bundle, `signatures` are what it has to show. `threads` are those of one run; with 0 a heavy
+    model takes as many as there are `cores`.
     """
 
     model: str
@@ -47,10 +48,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 0
     sealed: tuple[str, ...] = ()
     encryption_key: str = ""
+    trust: Trust = ANYTHING
+    signatures: tuple[bytes, ...] = ()
 
     @staticmethod
     def of(
-        model: str, version: int, bundle: Bundle, limits: Limits, *, cores: int, threads: int = 0
+        model: str,
+        version: int,
+        bundle: Bundle,
+        limits: Limits,
+        *,
+        cores: int,
+        threads: int = 0,
+        trust: Trust = ANYTHING,
     ) -> "Job":
         """The job of serving a bundle whose files are local."""
         places = {path: _place(file) for path, file in bundle.files.items()}
@@ -65,6 +75,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             limits=limits,
             cores=cores,
             threads=threads,
+            trust=trust,
+            signatures=bundle.signatures if trust.require_signature else (),
         )
 
     @staticmethod
@@ -98,6 +110,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             signature=bundle.manifest.signature,
             sample=samples.inputs if samples else None,
         )
+
+    def check_policy(self) -> None:
+        """Refuse a bundle that the home's policy does not let in; raises `Denied`."""
+        check_policy(Manifest.decode(self.manifest), self.signatures, self.trust)
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -186,6 +202,7 @@ def load(job: Job) -> Loaded:
 def load_as_light(job: Job) -> Loaded:
     """Load a version with one thread a run, unless the operator wants more."""
     job.bundle().verify()
+    job.check_policy()
     return _open(job, job.threads or 1)
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+from modelyard.bundle.trust import Trust
 from modelyard.core.config import Config
 from modelyard.core.errors import UntrustedFormat
 from modelyard.core.names import Reference
@@ -56,6 +57,8 @@ class _Opener:
         from modelyard.serving.statistics import Statistics
 
         job = self._job(model, number, options)
+        # Asked again where the version is loaded, but here before anything of it is read.
+        job.check_policy()
         identity = job.identity()
         statistics = Statistics()
         backend = self._backend(job, identity.signature, options, statistics)
@@ -77,7 +80,8 @@ class _Opener:
         bundle = self._registry.bundle(self._registry.resolve(Reference(model, version=number)))
         _check_packages(bundle.manifest.serving.packages, trusted=self._config.trust_packages)
         threads = options.threads or self._config.threads
-        return Job.of(model, number, bundle, limits, cores=cores, threads=threads)
+        trust = Trust.of(self._registry.policies.get().policy)
+        return Job.of(model, number, bundle, limits, cores=cores, threads=threads, trust=trust)
 
     def _backend(
         self, job: "Job", signature: Signature, options: Options, statistics: "Statistics"
