@@ -182,6 +182,24 @@ class Config:
             "registry does not answer."
         },
     )
+    spool_bytes: int = field(
+        default=1024 * 1024 * 1024,
+        metadata={
+            "doc": "Most bytes that usage may take in the home before it is copied to the "
+            "registry's database; past that calls are answered and counted as unrecorded."
+        },
+    )
+    meter_strict: bool = field(
+        default=False,
+        metadata={"doc": "Refuse calls whose usage cannot be recorded, with 503."},
+    )
+    usage_days: float = field(
+        default=30.0,
+        metadata={
+            "doc": "Days for which the usage of single calls is kept; the sums by hour and day "
+            "stay for ever."
+        },
+    )
     drain_s: float = field(
         default=20.0, metadata={"doc": "Seconds that a stopping server waits for its calls to end."}
     )
@@ -347,6 +365,8 @@ def _check_ranges(config: Config) -> None:
         ("threads", 0, 1024),
         ("poll_s", 0.01, 60.0),
         ("snapshot_s", 0.0, 10.0**9),
+        ("spool_bytes", 2**20, 2**50),
+        ("usage_days", 0.0, 36_500.0),
         ("drain_s", 0.0, 3600.0),
         ("workers", 0, 256),
         ("hang_s", 0.1, 86400.0),

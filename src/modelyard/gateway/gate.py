@@ -9,18 +9,26 @@ from modelyard.gateway.permits import KeyedPermit
 
 
 class Meter(Protocol):
-    """Records usage. Microseconds, no await, and never raises."""
+    """Records usage. Microseconds, no await."""
+
+    def check(self) -> None:
+        """Raise `Unavailable` where the next call could not be recorded."""
+        ...
 
     def record(self, call: Call) -> None:
-        """Write down how a call with a permit ended, whatever way; once for each."""
+        """Write down how a call with a permit ended, whatever way; once for each; never raises."""
         ...
 
 
 class KeyedGate:
-    """Admits calls that have a permit, within its allowance, and records how they ended."""
+    """Admits calls that have a permit, within its allowance, and records how they ended.
 
-    def __init__(self, meter: Meter) -> None:
+    With `is_strict` it admits none while the meter could not record it.
+    """
+
+    def __init__(self, meter: Meter, *, is_strict: bool = False) -> None:
         self._meter: Final = meter
+        self._is_strict: Final = is_strict
 
     def admit(self, call: Call, again: Callable[[Call], None]) -> bool:
         """Let the call in, or raise; False where it waits for its allowance."""
@@ -28,6 +36,8 @@ class KeyedGate:
         if type(permit) is not KeyedPermit:
             # A protocol forgot to ask who is calling: nobody is let in by an oversight.
             raise Unauthenticated("no_permit", "this call came without a key")
+        if self._is_strict:
+            self._meter.check()
         allowance = permit.allowance
         return allowance is None or allowance.reserve(call, again)
 

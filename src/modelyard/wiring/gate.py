@@ -1,20 +1,14 @@
 """A server's gate: who is calling, within what limits, and what it is metered as."""
 
+import asyncio
+import datetime
 from typing import TYPE_CHECKING
 
 from modelyard.core.config import Config
 
 if TYPE_CHECKING:
-    from modelyard.core.call import Call
     from modelyard.core.ports import Access, Gate
     from modelyard.registry.registry import Registry
-
-
-class Unmetered:
-    """Records nothing."""
-
-    def record(self, call: "Call") -> None:
-        """Forget it."""
 
 
 class Entrance:
@@ -28,6 +22,8 @@ class Entrance:
         from modelyard.core.rules import Rules
         from modelyard.gateway.access import KeyedAccess
         from modelyard.gateway.gate import KeyedGate
+        from modelyard.gateway.metering.metering import FOLDER as SPOOL_FOLDER
+        from modelyard.gateway.metering.metering import Metering
         from modelyard.gateway.open_access import OpenAccess
         from modelyard.gateway.open_gate import OpenGate
         from modelyard.wiring.rules import RulesFollower
@@ -38,14 +34,23 @@ class Entrance:
         self._follower: RulesFollower = RulesFollower(
             registry, keyed, every_s=config.poll_s, longest_s=config.snapshot_s
         )
-        gate = KeyedGate(Unmetered())
+        self._metering = Metering(
+            config.home / SPOOL_FOLDER,
+            registry.usage,
+            bound_bytes=config.spool_bytes,
+            keep=datetime.timedelta(days=config.usage_days),
+        )
+        self._follower.subscribe(self._metering.meter.on_rules)
+        gate = KeyedGate(self._metering.meter, is_strict=config.meter_strict)
         self.access: Access = OpenAccess(keyed) if config.open else keyed
         self.gate: Gate = OpenGate(gate) if config.open else gate
 
     async def start(self) -> None:
         """Follow the rules; returns when they are in force, or nobody answers."""
+        self._metering.start()
         await self._follower.start()
 
     async def stop(self) -> None:
         """After the last call: write down what is to be written."""
         await self._follower.stop()
+        await asyncio.to_thread(self._metering.stop)

@@ -78,6 +78,7 @@ class Copier:
         self._missed: dict[Missed, int] = {}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._is_finished = False
 
     def start(self) -> None:
         """Begin to copy, in a thread."""
@@ -85,25 +86,28 @@ class Copier:
         self._thread.start()
 
     def stop(self, grace_s: float) -> bool:
-        """End the thread; False where it hangs in the database for longer than that."""
+        """Copy what is left of a spool that nobody writes any more, and let go of it.
+
+        False where that could not be done, or takes longer than `grace_s`: it stays for others.
+        """
         self._stopping.set()
         if self._thread is None:
-            return True
-        self._thread.join(grace_s)
-        return not self._thread.is_alive()
+            self._finish()
+        else:
+            self._thread.join(grace_s)
+        return self._is_finished
 
-    def finish(self) -> bool:
-        """Copy what is left of a spool that nobody writes any more; whether that worked."""
+    def _finish(self) -> None:
         if self._spool is None:
-            return True
+            return
         try:
             self.copy_own()
             if self.position:
                 self._book.end(self._spool.id)
+            self._is_finished = True
         except Exception as error:  # noqa: BLE001 - whatever it is, the events are still there
             self._note(error)
-            return False
-        return True
+        self._spool.close(is_copied=self._is_finished)
 
     def copy_own(self) -> int:
         """Copy what this process has written; returns how many events."""
@@ -170,6 +174,7 @@ class Copier:
                 if self.trouble:
                     _log.warning("usage is being copied to the database again")
                     self.trouble = ""
+        self._finish()
 
     def _purge(self) -> None:
         if self._keep is not None:

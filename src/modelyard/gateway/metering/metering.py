@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 FOLDER: Final = "spool"
 """Where spools lie in a home."""
-GRACE_S: Final = 10.0
+GRACE_S: Final = 2.0
 
 
 class Metering:
@@ -57,6 +57,4 @@ class Metering:
         """
         self._spool.stop()
         if not self._copier.stop(grace_s):
-            _log.warning("the usage of the last seconds stays in the spool: the database hangs")
-            return
-        self._spool.close(is_copied=self._copier.finish())
+            _log.warning("usage that is not copied to the database yet stays in the spool")

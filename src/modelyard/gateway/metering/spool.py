@@ -57,14 +57,11 @@ class Spool:
         self._full: deque[Segment] = deque()
         self.current: Segment | None = None
         self._after = 0
-        self._is_begun = False
         self._why = ""
         self.offset_ns = _unix_offset_ns()
         self._wake = threading.Event()
         self._stopping = False
         self._keeper: threading.Thread | None = None
-        self._make_tally()
-        self.turn()
 
     @property
     def trouble(self) -> str:
@@ -86,7 +83,8 @@ class Spool:
         return self._after if current is None else current.first + current.count
 
     def start(self) -> None:
-        """Begin to take room ahead and to sync, in a thread."""
+        """Take the first room, and go on so and sync in a thread."""
+        self.upkeep()
         self._keeper = threading.Thread(target=self._keep, name="modelyard spool", daemon=True)
         self._keeper.start()
 
@@ -94,10 +92,9 @@ class Spool:
         """Go on in a fresh segment; None where there is no room. For the writing thread."""
         old = self.current
         segment, self._spare = self._spare, None
-        if segment is None and (old is not None or not self._is_begun):
-            # The thread was too slow. Where there was no room it goes on looking, not we.
+        if segment is None and old is not None:
+            # The thread was too slow. Once there was no room, it goes on looking, not we.
             segment = self._make()
-        self._is_begun = True
         self._after = self.written
         if segment is not None:
             segment.begin(self.id, self.prefix, self._after)

@@ -66,7 +66,7 @@ class Tally:
 
     def counts(self) -> dict[Missed, int]:
         """How many calls of whom."""
-        return read_counts(self._memory[:])
+        return read_counts(self._memory[:]) if self._slots else {}
 
     def sync(self) -> None:
         """Make the counts survive a power cut."""
