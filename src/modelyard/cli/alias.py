@@ -26,11 +26,13 @@ def set_alias(
     as_json: Json = False,
 ) -> None:
     """Let an alias name a version, wherever it pointed before."""
+    from modelyard.core.administration.models import SetAlias
+
     model, alias, number = _parse(words)
-    with Settings.of(context).yard() as yard:
-        yard.set_alias(model, alias, number, reason=reason)
+    with Settings.of(context).administration() as administration:
+        named = administration.do(SetAlias(model=model, alias=alias, number=number, reason=reason))
     if as_json:
-        say_json({"model": model, "alias": alias, "number": number})
+        say_json(named)
     else:
         say(f"{model}@{alias} is version {number}")
 
@@ -42,16 +44,19 @@ def list_aliases(
     as_json: Json = False,
 ) -> None:
     """List aliases and the versions that they name."""
-    with Settings.of(context).yard() as yard:
-        if model is not None:
-            # Says what there is instead, where there is no such model.
-            yard.registry.versions(model)
-        found = [
-            {"model": each.name, "alias": alias, "number": number}
-            for each in yard.registry.models()
-            if model in (None, each.name)
-            for alias, number in each.aliases.items()
-        ]
+    from modelyard.core.administration.models import GetModel, ListModels
+    from modelyard.core.administration.port import every
+
+    with Settings.of(context).administration() as administration:
+        if model is None:
+            models = list(every(administration, ListModels()))
+        else:
+            models = [administration.do(GetModel(model=model))]
+    found = [
+        {"model": each.name, "alias": alias, "number": number}
+        for each in models
+        for alias, number in each.aliases.items()
+    ]
     if as_json:
         say_json(found)
     else:

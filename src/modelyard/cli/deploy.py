@@ -1,6 +1,6 @@
 """`modelyard deploy`."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
@@ -13,7 +13,9 @@ from modelyard.cli.verb import Verb
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modelyard.core.rollout import Plan, Rollout
+    from modelyard.core.administration.port import Administration
+    from modelyard.core.names import Reference
+    from modelyard.core.rollout import Rollout
     from modelyard.core.route import Route
 
 _SHADOW = "--shadow"
@@ -105,6 +107,7 @@ def deploy(
     as_json: Json = False,
 ) -> None:
     """Route calls to a version. Running servers follow within a moment, without a restart."""
+    from modelyard.core.administration.routes import Deploy, RollOut
     from modelyard.core.options import parse_assignments
     from modelyard.core.rollout import parse_percent
 
@@ -114,24 +117,27 @@ def deploy(
     if progressive is None and guard:
         raise typer.BadParameter("--guard is for --progressive")
     options = parse_assignments(assignments or [], unset or []) or None
-    with Settings.of(context).yard() as yard:
+    with Settings.of(context).administration() as administration:
+        common: dict[str, Any] = {
+            "model": reference.model,
+            "number": _number(administration, reference),
+            "sticky": sticky,
+            "options": options,
+            "force": force,
+            "reason": reason,
+        }
         if progressive is not None:
             plan = _plan(progressive, every, guard, least_calls)
-            rollout = yard.roll_out(
-                reference, plan, sticky=sticky, options=options, force=force, reason=reason
-            )
-            _say_rollout(rollout, as_json)
+            _say_rollout(administration.do(RollOut(**plan, **common)), as_json)
             return
-        route = yard.deploy(
-            reference,
-            canary=None if canary is None else parse_percent(canary, "canary"),
-            shadow=None if shadow is None else parse_percent(shadow, "shadow"),
-            sticky=sticky,
-            options=options,
-            force=force,
-            reason=reason,
+        route = administration.do(
+            Deploy(
+                canary=None if canary is None else parse_percent(canary, "canary"),
+                shadow=None if shadow is None else parse_percent(shadow, "shadow"),
+                **common,
+            )
         )
-        await_servers(yard, route.model, route.generation, wait)
+        await_servers(administration, route.model, route.generation, wait)
     say_route(route, as_json)
 
 
@@ -183,15 +189,24 @@ def _show(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _plan(progressive: str, every: str, guard: str, least_calls: int) -> "Plan":
-    from modelyard.core.rollout import Plan, parse_duration_s, parse_guards, parse_steps
+def _number(administration: "Administration", reference: "Reference") -> int | None:
+    """The version that is named; None where the newest is meant."""
+    from modelyard.core.administration.models import GetVersion
 
-    return Plan(
-        steps=parse_steps(progressive),
-        every_s=parse_duration_s(every, "every"),
-        guards=parse_guards(guard),
-        least_calls=least_calls,
-    )
+    if reference.alias is None:
+        return reference.version
+    return administration.do(GetVersion(reference=str(reference))).number
+
+
+def _plan(progressive: str, every: str, guard: str, least_calls: int) -> dict[str, Any]:
+    from modelyard.core.rollout import parse_duration_s, parse_guards, parse_steps
+
+    return {
+        "steps": parse_steps(progressive),
+        "every_s": parse_duration_s(every, "every"),
+        "guards": tuple(each.text for each in parse_guards(guard)),
+        "least_calls": least_calls,
+    }
 
 
 def _say_rollout(rollout: "Rollout", as_json: bool) -> None:

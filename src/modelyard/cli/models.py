@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelyard.cli.deploy import describe_route, plain_route
+from modelyard.cli.manifests import read_manifest
 from modelyard.cli.report import describe, say_evaluation
 from modelyard.cli.rollouts import say_rollout
 from modelyard.cli.screen import say, say_facts, say_json, say_table
@@ -12,9 +13,9 @@ from modelyard.cli.settings import Json, Settings, parse_reference
 from modelyard.cli.verb import Verb
 
 if TYPE_CHECKING:
+    from modelyard.core.administration.port import Administration
     from modelyard.core.names import Reference
     from modelyard.core.route import Route
-    from modelyard.yard import Yard
 
 app = typer.Typer(help="List models, or show one.", invoke_without_command=True)
 
@@ -24,8 +25,11 @@ def list_models(context: typer.Context, as_json: Json = False) -> None:
     """List every model, or `models show` one."""
     if context.invoked_subcommand is not None:
         return
-    with Settings.of(context).yard() as yard:
-        found = yard.registry.models()
+    from modelyard.core.administration.models import ListModels
+    from modelyard.core.administration.port import every
+
+    with Settings.of(context).administration() as administration:
+        found = list(every(administration, ListModels()))
     if as_json:
         say_json(found)
     elif not found:
@@ -54,18 +58,23 @@ def show(
 ) -> None:
     """Show a model's versions and routes, or all about one version."""
     reference = parse_reference(model)
-    with Settings.of(context).yard() as yard:
+    with Settings.of(context).administration() as administration:
         if reference.version is None and reference.alias is None:
-            _show_model(yard, reference, as_json)
+            _show_model(administration, reference, as_json)
         else:
-            _show_version(yard, reference, as_json)
+            _show_version(administration, reference, as_json)
 
 
-def _show_model(yard: "Yard", reference: "Reference", as_json: bool) -> None:
-    versions = yard.registry.versions(reference.model)
-    route = next((r for r in yard.registry.routes() if r.model == reference.model), None)
-    history = yard.registry.route_history(reference.model)
-    rollouts = yard.registry.rollouts.of(reference.model)
+def _show_model(administration: "Administration", reference: "Reference", as_json: bool) -> None:
+    from modelyard.core.administration.models import ListRouteChanges, ListVersions
+    from modelyard.core.administration.port import every
+    from modelyard.core.administration.routes import ListRollouts
+
+    model = reference.model
+    versions = list(every(administration, ListVersions(model=model)))
+    route = _route(administration, model)
+    history = list(every(administration, ListRouteChanges(model=model)))
+    rollouts = list(every(administration, ListRollouts(model=model)))
     if as_json:
         say_json(
             {
@@ -116,6 +125,16 @@ def _show_model(yard: "Yard", reference: "Reference", as_json: bool) -> None:
         )
 
 
+def _route(administration: "Administration", model: str) -> "Route | None":
+    from modelyard.core.administration.routes import GetRoute
+    from modelyard.core.errors import NotFound
+
+    try:
+        return administration.do(GetRoute(model=model))
+    except NotFound:
+        return None
+
+
 def _place(route: "Route | None", number: int) -> str:
     if route is None or number not in route.versions:
         return ""
@@ -133,9 +152,11 @@ def _versions(route: "Route") -> str:
     return text if route.shadow is None else f"{text}, shadow {route.shadow.version}"
 
 
-def _show_version(yard: "Yard", reference: "Reference", as_json: bool) -> None:
-    version = yard.registry.resolve(reference)
-    manifest = yard.registry.bundle(version).manifest
+def _show_version(administration: "Administration", reference: "Reference", as_json: bool) -> None:
+    from modelyard.core.administration.models import GetVersion
+
+    version = administration.do(GetVersion(reference=str(reference)))
+    manifest = read_manifest(administration, version)
     if as_json:
         say_json({"version": version, "bundle": manifest})
         return

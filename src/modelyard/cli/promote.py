@@ -18,8 +18,10 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Route all calls to the canary, or else to the shadow."""
+    from modelyard.core.administration.routes import Promote
+
     model = parse_model(model, "promote")
-    with Settings.of(context).yard() as yard:
-        route = yard.promote(model, force=force, reason=reason)
-        await_servers(yard, route.model, route.generation, wait)
+    with Settings.of(context).administration() as administration:
+        route = administration.do(Promote(model=model, force=force, reason=reason))
+        await_servers(administration, route.model, route.generation, wait)
     say_route(route, as_json)

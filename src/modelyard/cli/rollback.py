@@ -20,8 +20,10 @@ def rollback(
 
     Repeated, it walks further back, to the first deploy. A running roll-out is undone as a whole.
     """
+    from modelyard.core.administration.routes import Rollback
+
     model = parse_model(model, "rollback")
-    with Settings.of(context).yard() as yard:
-        route = yard.rollback(model, reason=reason)
-        await_servers(yard, route.model, route.generation, wait)
+    with Settings.of(context).administration() as administration:
+        route = administration.do(Rollback(model=model, reason=reason))
+        await_servers(administration, route.model, route.generation, wait)
     say_route(route, as_json)

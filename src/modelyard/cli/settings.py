@@ -1,5 +1,7 @@
-"""What every verb is given: the home on the command line, and how the rest is read from there."""
+"""What every verb is given: the home or the server, and how the rest is read from there."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from modelyard.core.administration.port import Administration
     from modelyard.core.config import Config
     from modelyard.core.names import Reference
     from modelyard.yard import Yard
@@ -20,6 +23,8 @@ class Settings:
     """The options that stand before the verb."""
 
     home: Path | None = None
+    server: str | None = None
+    key: str | None = None
 
     @staticmethod
     def of(context: typer.Context) -> "Settings":
@@ -31,13 +36,40 @@ class Settings:
         """The configuration in force; `overrides` are the verb's own, None meaning unset."""
         from modelyard.core.config import load_config
 
-        return load_config({"home": self.home, **overrides})
+        given = {"home": self.home, "server": self.server, "key": self.key}
+        return load_config({**given, **overrides})
 
     def yard(self, **overrides: object) -> "Yard":
-        """The yard of the home; close it, or use it as a context manager."""
+        """The yard of the home on this machine; close it, or use it as a context manager.
+
+        For a verb that no server does: where one is named, that is wrong use.
+        """
         from modelyard.yard import Yard
 
+        self.stay_here()
         return Yard(self.config(**overrides))
+
+    def stay_here(self) -> None:
+        """Refuse a server on the command line, for a verb that is of this machine only."""
+        if self.server:
+            raise typer.BadParameter(
+                "this is done on the machine itself, by its home: leave --server away"
+            )
+
+    @contextlib.contextmanager
+    def administration(self) -> "Iterator[Administration]":
+        """That of the server which is named, or else of the home on this machine."""
+        config = self.config()
+        if config.server:
+            from modelyard.client.administration import RemoteAdministration
+
+            with RemoteAdministration(config.server, config.key) as remote:
+                yield remote
+            return
+        from modelyard.yard import Yard
+
+        with Yard(config) as yard:
+            yield yard.administration
 
 
 def parse_reference(text: str) -> "Reference":

@@ -1,6 +1,6 @@
 """`modelyard status`: what the servers of a home are doing."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,24 +11,21 @@ from modelyard.cli.shadows import say_shadows
 if TYPE_CHECKING:
     from modelyard.serving.supervision.overview import Overview
 
-_PATIENCE_S: Final = 10.0
-
 
 def status(context: typer.Context, as_json: Json = False) -> None:
     """Show running servers: workers, endpoints, queues, rates, memory, and what is wrong.
 
-    Asks each server of the home on this machine. Ends with status 1 where none runs.
+    Asks each server of the home on its machine. Ends with status 1 where none runs.
     """
-    import asyncio
-
     import msgspec
 
+    from modelyard.core.administration.servers import Status
     from modelyard.core.errors import Unavailable
-    from modelyard.serving.supervision.desk import ask_servers
     from modelyard.serving.supervision.overview import Overview
 
-    home = Settings.of(context).config().home
-    answers = asyncio.run(ask_servers(home, "overview", _PATIENCE_S))
+    settings = Settings.of(context)
+    with settings.administration() as administration:
+        answers = administration.do(Status())
     overviews = msgspec.convert(answers, list[Overview])
     if as_json:
         say_json(overviews)
@@ -38,7 +35,9 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         _show(overview)
     if not overviews:
         raise Unavailable(
-            "no_server", f"no server runs on {home} on this machine; start one: modelyard serve"
+            "no_server",
+            f"no server runs on {settings.config().home} on this machine; "
+            "start one: modelyard serve",
         )
 
 

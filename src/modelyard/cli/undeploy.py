@@ -20,11 +20,13 @@ def undeploy(
 
     Calls to it get 404 until it is deployed again.
     """
+    from modelyard.core.administration.routes import Undeploy
+
     model = parse_model(model, "undeploy")
-    with Settings.of(context).yard() as yard:
-        yard.registry.undeploy(model, actor=yard.actor, reason=reason)
-        await_servers(yard, model, None, wait)
+    with Settings.of(context).administration() as administration:
+        undeployed = administration.do(Undeploy(model=model, reason=reason))
+        await_servers(administration, model, None, wait)
     if as_json:
-        say_json({"model": model, "number": None})
+        say_json(undeployed)
     else:
         say(f"calls to {model} go nowhere now")

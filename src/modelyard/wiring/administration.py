@@ -1,6 +1,5 @@
 """The administration of a home on this machine: its registry, its files, its running servers."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -41,10 +40,14 @@ def _office(config: Config, registry: Registry, actor: Actor) -> Office:
 
 def _settle(home: Path, model: str, generation: int | None, patience_s: float) -> Sequence[str]:
     """Wait for every server of the home, at once where none runs."""
+    if not patience_s or not (home / "run").exists():
+        return []
     from modelyard.serving.supervision.desk import ask_servers, has_servers
 
-    if not patience_s or not has_servers(home):
+    if not has_servers(home):
         return []
+    import asyncio
+
     question = {"model": model, "generation": generation, "patience_s": patience_s}
     answers: list[list[str]] = asyncio.run(
         ask_servers(home, "settle", patience_s + _MARGIN_S, question)
@@ -57,4 +60,6 @@ def _look(home: Path) -> Sequence[Mapping[str, Any]]:
 
     if not has_servers(home):
         return []
+    import asyncio
+
     return asyncio.run(ask_servers(home, "overview", _LOOK_S))

@@ -1,16 +1,18 @@
 """The port: whoever can do what is asked, on the machine itself or over the network."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from modelyard.core.administration.models import Export, Publish
-from modelyard.core.administration.operation import Request
+from modelyard.core.administration.operation import Page, Request
 from modelyard.core.identity import Actor, Principal
 from modelyard.core.records import Version
 
 A = TypeVar("A")
+T = TypeVar("T")
 
 
 class Administration(Protocol):
@@ -27,6 +29,17 @@ class Administration(Protocol):
     def export(self, request: Export, target: Path) -> None:
         """Write a version's bundle to a file, replacing it."""
         ...
+
+
+def every(administration: Administration, request: Request[Page[T]]) -> Iterator[T]:
+    """The items of all pages of a list, from the one that is asked for on."""
+    asked: Any = request
+    while True:
+        page = administration.do(request)
+        yield from page.items
+        if page.next is None:
+            return
+        request = asked = dataclasses.replace(asked, cursor=page.next)
 
 
 class Reception(Protocol):
