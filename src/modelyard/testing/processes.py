@@ -34,6 +34,13 @@ def deploy_together(barrier: Barrier, url: str, root: Path, numbers: Sequence[in
             registry.deploy("churn", number, actor="somebody")
 
 
+def make_first_key_together(barrier: Barrier, url: str, root: Path) -> None:
+    """Open a registry and make its first administrator's key at the moment that others do."""
+    barrier.wait(30)
+    with Registry.open(url, LocalBlobStore(root)) as registry:
+        registry.keys.create_first(actor="serve")
+
+
 def publish_slowly(ready: Event, go: Event, url: str, root: Path, bundle: Bundle) -> None:
     """Put the bundle's files, say so, and publish when told to."""
     blobs = LocalBlobStore(root)
