@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 from modelyard.core.identity import Principal, matches
-from modelyard.core.usage import Unit
+from modelyard.core.usage import STEPS, Unit
 
 MONEY: Final = "money"
 """What a quota may be counted in besides units: billionths of the tariff's currency."""
@@ -52,6 +52,11 @@ class Limit:
     period: Period = Period.TOTAL
     burst: int = 0
     """The most that a rate lets through at once; 0 means a minute's amount."""
+
+    @property
+    def step(self) -> int:
+        """How many counted steps one of its units has; money is counted in steps."""
+        return STEPS[Unit(self.unit)] if self.unit in STEPS else 1
 
     def fits(self, principal: Principal, model: str) -> bool:
         """Whether it holds for somebody's calls to a model."""

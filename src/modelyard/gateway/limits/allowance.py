@@ -1,0 +1,79 @@
+"""An allowance: all the limits that hold for one principal's calls to one model."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from modelyard.core.call import Call
+from modelyard.core.limits import LimitKind
+from modelyard.core.usage import Unit
+from modelyard.gateway.limits.lines import Line
+from modelyard.gateway.permits import Allowance
+
+Again = Callable[[Call], None]
+
+
+class Desk(Protocol):
+    """Where an allowance asks that has too little at hand."""
+
+    def ask(self, allowance: "LimitAllowance", call: Call, again: Again) -> bool:
+        """As `Allowance.reserve`, by way of the till, and of the registry where that must be."""
+        ...
+
+
+class LimitAllowance:
+    """A call passes under all its limits, or takes from none."""
+
+    __slots__ = ("_desk", "lines")
+
+    def __init__(self, lines: Sequence[Line], desk: Desk) -> None:
+        self.lines: Final = tuple(lines)
+        self._desk: Final = desk
+
+    def reserve(self, call: Call, again: Again) -> bool:
+        """Set aside what the call may cost; see `Allowance`."""
+        taken = []
+        for line in self.lines:
+            pocket = line.pocket
+            amount = line.before(call)
+            if pocket.left < amount or call.started_ns >= pocket.until_ns:
+                return self._desk.ask(self, call, again)
+            taken.append((line, pocket, amount))
+        for _, pocket, amount in taken:
+            pocket.left -= amount
+        call.reserved = taken
+        return True
+
+    def settle(self, call: Call) -> None:
+        """Charge what it has cost; one that still waited has nothing set aside."""
+        taken, call.reserved = call.reserved, None
+        for line, pocket, amount in taken or ():
+            line.settle(call, amount, pocket)
+
+
+class RequestRateAllowance(LimitAllowance):
+    """A single rate of requests: by far the most usual, and one comparison."""
+
+    __slots__ = ("_pocket",)
+
+    def __init__(self, lines: Sequence[Line], desk: Desk) -> None:
+        super().__init__(lines, desk)
+        self._pocket: Final = lines[0].pocket
+
+    def reserve(self, call: Call, again: Again) -> bool:
+        """Take one, which is never given back."""
+        pocket = self._pocket
+        if pocket.left > 0:
+            pocket.left -= 1
+            return True
+        return self._desk.ask(self, call, again)
+
+    def settle(self, call: Call) -> None:
+        """Nothing: what was let in has taken its one."""
+
+
+def make_allowance(lines: Sequence[Line], desk: Desk) -> Allowance:
+    """The allowance of some lines; not of none."""
+    limit = lines[0].pocket.limit
+    if len(lines) == 1 and (limit.kind, limit.unit) == (LimitKind.RATE, Unit.REQUEST):
+        return RequestRateAllowance(lines, desk)
+    return LimitAllowance(lines, desk)
