@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from modelyard.core.errors import (
+    ApprovalNeeded,
     Conflict,
     Exhausted,
     Invalid,
@@ -97,11 +98,18 @@ class Database:
         if joined is not None:
             yield joined
             return
+        asked: ApprovalNeeded | None = None
         with _named_errors(), self._writer.begin() as connection:
             if connection.dialect.name == "postgresql":
                 # READ COMMITTED: what is read after this lock is what its last holder left.
                 connection.execute(select(text(f"pg_advisory_xact_lock({_WRITER_LOCK})")))
-            yield connection
+            try:
+                yield connection
+            except ApprovalNeeded as error:
+                # The request that it tells of is what there is to commit.
+                asked = error
+        if asked is not None:
+            raise asked
 
     @contextlib.contextmanager
     def together(self) -> Iterator[Connection]:
@@ -119,6 +127,21 @@ class Database:
                 yield connection
             finally:
                 self._open.connection = None
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether what this thread writes is committed with more, later: see `together`."""
+        return self._joined is not None
+
+    def empty_log(self) -> None:
+        """Let SQLite's log of changes forget what was deleted, unless somebody reads just now."""
+        if self._reader.dialect.name != "sqlite":
+            return
+        raw = self._reader.raw_connection()
+        try:
+            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            raw.close()
 
     @property
     def _joined(self) -> Connection | None:

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, func, insert, select, update
 from modelyard.bundle.bundle import Bundle
 from modelyard.bundle.manifest import MANIFEST_PATH, Evaluation, Threshold
 from modelyard.bundle.trust import ANYTHING, Trust, check_kind, check_policy
-from modelyard.core.errors import Conflict, DamagedBundle, Invalid, NotFound
+from modelyard.core.approval import Change
+from modelyard.core.errors import Conflict, DamagedBundle, Invalid, NotFound, Unavailable
 from modelyard.core.identity import Actor, as_actor
 from modelyard.core.names import Reference, check_name
 from modelyard.core.options import change_options, check_header
@@ -22,11 +23,14 @@ from modelyard.core.route import Route, Target
 from modelyard.core.rules import Rules
 from modelyard.registry import queries, repair, rollouts, routing
 from modelyard.registry.access import read_rules
+from modelyard.registry.approvals import ApprovalBook, make_or_ask
 from modelyard.registry.audit import AuditBook
 from modelyard.registry.auditing import audit_route, route_state, write_audit
 from modelyard.registry.database import Database, unnamed
 from modelyard.registry.keys import KeyBook
 from modelyard.registry.mappings import MappingBook
+from modelyard.registry.payload_keys import PayloadKeys
+from modelyard.registry.payloads import PayloadBook
 from modelyard.registry.policies import PolicyBook, find_policy
 from modelyard.registry.repeats import RepeatBook
 from modelyard.registry.rollouts import RolloutBook
@@ -44,17 +48,27 @@ class Registry:
     others see all of a change or nothing.
     """
 
-    def __init__(self, database: Database, blobs: BlobStore) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, payload_keys: PayloadKeys | None = None
+    ) -> None:
         self._database = database
         self._blobs = blobs
+        self._payload_keys = payload_keys
 
     @staticmethod
-    def open(url: str, blobs: BlobStore, *, node: Callable[[], str] = unnamed) -> "Registry":
+    def open(
+        url: str,
+        blobs: BlobStore,
+        *,
+        node: Callable[[], str] = unnamed,
+        payload_keys: PayloadKeys | None = None,
+    ) -> "Registry":
         """Open the registry at a SQLAlchemy URL, made or brought up to date where needed.
 
-        `node` is asked, at the first change, on whose chain the audit's rows are hung.
+        `node` is asked, at the first change, on whose chain the audit's rows are hung. Without
+        `payload_keys` it keeps no payloads.
         """
-        return Registry(Database.open(url, node), blobs)
+        return Registry(Database.open(url, node), blobs, payload_keys)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -195,7 +209,8 @@ class Registry:
         `options` sets some (None unsets one); they and `sticky` stay until they are set again, and
         without a version they alone are changed. A rejected version raises `Conflict`, unless
         `force`, which the audit shows. Deploying what is routed changes nothing. A running
-        roll-out is stopped.
+        roll-out is stopped. Where the policy asks for a second person, what was asked for waits,
+        and `ApprovalNeeded` is raised.
         """
         with self._database.write() as connection:
             present = queries.find_route(connection, model)
@@ -215,7 +230,8 @@ class Registry:
             )
             verb = "options" if same else _verb(planned)
             action = verb if same else self._allowed(connection, version, verb, force)
-            return _change(connection, planned, present, action, version.number, actor, reason)
+            change = Change(action=action, number=version.number, route=planned)
+            return make_or_ask(connection, change, actor=actor, reason=reason)
 
     def promote(
         self, model: str, *, actor: str | Actor, force: bool = False, reason: str = ""
@@ -229,7 +245,8 @@ class Registry:
             planned = present.promoted()
             version = queries.find_version(connection, model, planned.number)
             action = self._allowed(connection, version, "promote", force)
-            return _change(connection, planned, present, action, version.number, actor, reason)
+            change = Change(action=action, number=version.number, route=planned)
+            return make_or_ask(connection, change, actor=actor, reason=reason)
 
     def rollback(self, model: str, *, actor: str | Actor, reason: str = "") -> Route:
         """Return to the route before the present one, whatever it was; raises `Conflict`.
@@ -287,22 +304,26 @@ class Registry:
             version = _choose(connection, model, number)
             base = _adjusted(present.only(present.number), sticky, options)
             action = self._allowed(connection, version, "rollout", force)
-            rollouts.stop(connection, model, action, actor)
-            return rollouts.start(
-                connection,
-                base,
-                present,
-                version.number,
-                plan,
-                action=action,
-                actor=actor,
-                reason=reason,
-            )
+            change = Change(action=action, number=version.number, route=base, plan=plan)
+            make_or_ask(connection, change, actor=actor, reason=reason)
+            return rollouts.newest(connection, model)
 
     @property
     def rollouts(self) -> RolloutBook:
         """The progressive roll-outs, for the servers that move them and for who looks on."""
         return RolloutBook(self._database)
+
+    @property
+    def payloads(self) -> PayloadBook:
+        """The captured payloads; raises `Unavailable` where nobody gave keys for them."""
+        if self._payload_keys is None:
+            raise Unavailable("no_payload_keys", "this registry was opened without a home's keys")
+        return PayloadBook(self._database, self._payload_keys)
+
+    @property
+    def approvals(self) -> ApprovalBook:
+        """The changes that wait for a second person, and those that were decided."""
+        return ApprovalBook(self._database, self._check_policy)
 
     @property
     def tenants(self) -> TenantBook:
@@ -508,21 +529,6 @@ def _verb(route: Route) -> str:
     if route.canary is not None:
         return "canary"
     return "deploy" if route.shadow is None else "shadow"
-
-
-def _change(
-    connection: Connection,
-    route: Route,
-    previous: Route | None,
-    action: str,
-    number: int,
-    actor: str | Actor,
-    reason: str,
-) -> Route:
-    rollouts.stop(connection, route.model, action, actor)
-    route = routing.change(connection, route, action=action, actor=actor, reason=reason)
-    audit_route(connection, action, route, previous, number, actor, reason)
-    return route
 
 
 def _failed(evaluation: Evaluation) -> str:

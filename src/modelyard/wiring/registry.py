@@ -13,6 +13,7 @@ from modelyard.core.identity import Actor
 from modelyard.core.records import IssuedKey
 from modelyard.gateway.node_key import node_key, node_name
 from modelyard.registry.blobs import LocalBlobStore
+from modelyard.registry.payload_keys import PayloadKeys
 from modelyard.registry.registry import Registry
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,10 @@ def open_registry(config: Config) -> Registry:
             field="home",
         ) from None
     registry = Registry.open(
-        config.registry_url, blob_store(config), node=cache(partial(_node_of, config.home))
+        config.registry_url,
+        blob_store(config),
+        node=cache(partial(_node_of, config.home)),
+        payload_keys=PayloadKeys(config.home, keyring(config)),
     )
     try:
         _check_owner(config.home, registry.identity())
