@@ -32,6 +32,7 @@ from modelyard.cli import (
     tenants,
     train,
     undeploy,
+    usage,
 )
 from modelyard.cli.screen import note, say
 from modelyard.cli.settings import Settings
@@ -60,6 +61,7 @@ _VERBS: Final = (
     "tenants",
     "identities",
     "policy",
+    "usage",
     "audit",
     "config",
     "doctor",
@@ -101,6 +103,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(identities.app, name="identities")
 app.add_typer(policy.app, name="policy")
+app.add_typer(usage.app, name="usage")
 app.command("audit", cls=Verb)(audit.audit)
 app.command("doctor", cls=Verb)(doctor.doctor)
 app.command("config", cls=Verb)(config.config)

@@ -100,6 +100,18 @@ def cost_nano(amount: int, tariff: Tariff) -> int:
     return amount * tariff.nano // STEPS[tariff.unit]
 
 
+def money_text(nano: int) -> str:
+    """An amount of money as people write it, to the last place that counts: `0.0004`, `12.50`."""
+    whole, part = divmod(nano, NANO)
+    return f"{whole}.{f'{part:09d}'.rstrip('0').ljust(2, '0')}"
+
+
+def amount_text(amount: int, unit: Unit) -> str:
+    """An amount in its unit: `1.5` seconds, `12` rows."""
+    whole, part = divmod(amount, STEPS[unit])
+    return f"{whole}.{part:06d}".rstrip("0") if part else str(whole)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """What a call is metered as: for whom, of which version, in which unit, at which price."""

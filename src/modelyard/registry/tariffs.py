@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ class TariffBook:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def all(self) -> list[Tariff]:
+    def list(self) -> Sequence[Tariff]:
         """Every tariff, by pattern."""
         with self._database.read() as connection:
             rows = connection.execute(select(tariffs).order_by(tariffs.c.models)).all()
