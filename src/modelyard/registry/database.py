@@ -64,14 +64,19 @@ class Database:
         self._writer = engine.execution_options(**{_WRITE: True, _NODE: node})
         # The transaction that this thread has open for all that it does: see `together`.
         self._open = threading.local()
+        self._is_migrated = False
 
     @staticmethod
-    def open(url: str, node: Callable[[], str] = unnamed) -> "Database":
-        """Connect and bring the schema up to date; safe in many processes at once."""
+    def open(url: str, node: Callable[[], str] = unnamed, *, is_down: bool = False) -> "Database":
+        """Connect and bring the schema up to date; safe in many processes at once.
+
+        One that `is_down` is connected to when it is first asked something that it answers.
+        """
         parsed = _parse(url)
         database = Database(_make_engine(parsed), node)
         try:
-            database._migrate()
+            if not is_down:
+                database._migrate()
         except BaseException:
             database.close()
             raise
@@ -88,12 +93,14 @@ class Database:
         if joined is not None:
             yield joined
             return
-        with _named_errors(), self._reader.connect() as connection:
+        self._migrate()
+        with self._reading() as connection:
             yield connection
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that no other writer overlaps; committed when the block ends well."""
+        """A transaction that no other writer overlaps; committed when the block ends well, or with
+        `ApprovalNeeded`."""
         joined = self._joined
         if joined is not None:
             yield joined
@@ -115,7 +122,7 @@ class Database:
     def together(self) -> Iterator[Connection]:
         """One transaction for all that this thread reads and writes within.
 
-        Committed when the block ends well; an error that leaves it undoes everything. Other writers
+        Committed as `write` does; any other error that leaves it undoes everything. Other writers
         wait meanwhile: no place for what takes long.
         """
         with self.write() as connection:
@@ -148,15 +155,18 @@ class Database:
         return getattr(self._open, "connection", None)
 
     def _migrate(self) -> None:
-        with self.read() as connection:
-            if _revision(connection) == HEAD:
-                return
-        if self._reader.dialect.name == "sqlite":
-            self._use_wal()
-        with self.write() as connection:
-            # Somebody else may have done it while we waited for the lock.
-            if _revision(connection) != HEAD:
-                _upgrade(connection)
+        if self._is_migrated:
+            return
+        with self._reading() as connection:
+            is_new = _revision(connection) != HEAD
+        if is_new:
+            if self._reader.dialect.name == "sqlite":
+                self._use_wal()
+            with self._writing() as connection:
+                # Somebody else may have done it while we waited for the lock.
+                if _revision(connection) != HEAD:
+                    _upgrade(connection)
+        self._is_migrated = True
 
     def _use_wal(self) -> None:
         """Turn write-ahead logging on; the file remembers it."""

@@ -28,6 +28,8 @@ from modelyard.registry.audit import AuditBook
 from modelyard.registry.auditing import audit_route, route_state, write_audit
 from modelyard.registry.database import Database, unnamed
 from modelyard.registry.keys import KeyBook
+from modelyard.registry.leases import LeaseBook
+from modelyard.registry.limits import LimitBook
 from modelyard.registry.mappings import MappingBook
 from modelyard.registry.payload_keys import PayloadKeys
 from modelyard.registry.payloads import PayloadBook
@@ -62,13 +64,16 @@ class Registry:
         *,
         node: Callable[[], str] = unnamed,
         payload_keys: PayloadKeys | None = None,
+        is_down: bool = False,
     ) -> "Registry":
         """Open the registry at a SQLAlchemy URL, made or brought up to date where needed.
 
+        One that `is_down` is opened when it first answers, and until then raises `Unavailable`.
         `node` is asked, at the first change, on whose chain the audit's rows are hung. Without
         `payload_keys` it keeps no payloads.
         """
-        return Registry(Database.open(url, node), blobs, payload_keys)
+        database = Database.open(url, node, is_down=is_down)
+        return Registry(database, blobs, payload_keys)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -354,6 +359,16 @@ class Registry:
     def tariffs(self) -> TariffBook:
         """By what calls are metered and priced."""
         return TariffBook(self._database)
+
+    @property
+    def limits(self) -> LimitBook:
+        """How much may be called, and how quotas stand."""
+        return LimitBook(self._database)
+
+    @property
+    def leases(self) -> LeaseBook:
+        """The parts of quotas that nodes hold."""
+        return LeaseBook(self._database)
 
     @property
     def usage(self) -> UsageBook:

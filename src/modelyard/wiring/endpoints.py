@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 from modelyard.bundle.trust import Trust
 from modelyard.core.config import Config
 from modelyard.core.errors import UntrustedFormat
-from modelyard.core.names import Reference
 from modelyard.core.ports import Gate
 from modelyard.core.route import Options
 from modelyard.core.signature import Signature
-from modelyard.registry.registry import Registry
 from modelyard.wiring.machine import release_memory, usable_cores
+from modelyard.wiring.remembered import RememberedRegistry
 
 if TYPE_CHECKING:
     from modelyard.serving.backend import Backend
@@ -34,7 +33,7 @@ class OpenEndpoint(Protocol):
 
 
 def endpoint_opener(
-    config: Config, registry: Registry, gate: Gate, places: "Places", *, workers: int
+    config: Config, registry: RememberedRegistry, gate: Gate, places: "Places", *, workers: int
 ) -> OpenEndpoint:
     """How a node of so many workers loads a version. Called on the loop that its calls come on."""
     return _Opener(config, registry, gate, places, workers).open
@@ -42,7 +41,12 @@ def endpoint_opener(
 
 class _Opener:
     def __init__(
-        self, config: Config, registry: Registry, gate: Gate, places: "Places", workers: int
+        self,
+        config: Config,
+        registry: RememberedRegistry,
+        gate: Gate,
+        places: "Places",
+        workers: int,
     ) -> None:
         self._config = config
         self._registry = registry
@@ -77,10 +81,10 @@ class _Opener:
 
         cores = usable_cores()
         limits = Limits.of(self._config, options, cores)
-        bundle = self._registry.bundle(self._registry.resolve(Reference(model, version=number)))
+        bundle = self._registry.bundle(model, number)
         _check_packages(bundle.manifest.serving.packages, trusted=self._config.trust_packages)
         threads = options.threads or self._config.threads
-        trust = Trust.of(self._registry.policies.get().policy)
+        trust = Trust.of(self._registry.policy())
         return Job.of(model, number, bundle, limits, cores=cores, threads=threads, trust=trust)
 
     def _backend(

@@ -9,6 +9,7 @@ from modelyard.core.config import Config
 if TYPE_CHECKING:
     from modelyard.core.ports import Access, Gate
     from modelyard.registry.registry import Registry
+    from modelyard.wiring.remembered import RememberedRegistry
 
 
 class Entrance:
@@ -18,8 +19,9 @@ class Entrance:
     usage.
     """
 
-    def __init__(self, config: Config, registry: "Registry") -> None:
-        from modelyard.core.rules import Rules
+    def __init__(
+        self, config: Config, registry: "Registry", remembered: "RememberedRegistry"
+    ) -> None:
         from modelyard.gateway.access import KeyedAccess
         from modelyard.gateway.gate import KeyedGate
         from modelyard.gateway.metering.metering import FOLDER as SPOOL_FOLDER
@@ -28,11 +30,13 @@ class Entrance:
         from modelyard.gateway.open_gate import OpenGate
         from modelyard.wiring.rules import RulesFollower
 
-        keyed: KeyedAccess = KeyedAccess(Rules())
-        # Until the rules were read nobody can be said to be unknown.
-        keyed.mark_current(False)
+        keyed: KeyedAccess = KeyedAccess()
         self._follower: RulesFollower = RulesFollower(
-            registry, keyed, every_s=config.poll_s, longest_s=config.snapshot_s
+            remembered,
+            keyed,
+            every_s=config.poll_s,
+            longest_s=config.snapshot_s,
+            remembered=remembered.remembered_rules,
         )
         self._metering = Metering(
             config.home / SPOOL_FOLDER,

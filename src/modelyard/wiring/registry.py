@@ -32,8 +32,11 @@ def keyring(config: Config) -> Keyring:
     return Keyring(config.encryption_key, base=config.home)
 
 
-def open_registry(config: Config) -> Registry:
-    """The registry of a home, made if it is not there yet."""
+def open_registry(config: Config, *, is_down: bool = False) -> Registry:
+    """The registry of a home, made if it is not there yet.
+
+    One that `is_down` is not asked for anything yet; whoever asks it first calls `check_owner`.
+    """
     try:
         config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -47,9 +50,12 @@ def open_registry(config: Config) -> Registry:
         blob_store(config),
         node=cache(partial(_node_of, config.home)),
         payload_keys=PayloadKeys(config.home, keyring(config)),
+        is_down=is_down,
     )
+    if is_down:
+        return registry
     try:
-        _check_owner(config.home, registry.identity())
+        check_owner(config.home, registry.identity())
     except BaseException:
         registry.close()
         raise
@@ -69,15 +75,22 @@ def make_first_key(registry: Registry) -> IssuedKey | None:
         return None
 
 
-def _check_owner(home: Path, identity: str) -> None:
+def known_owner(home: Path) -> str | None:
+    """The identity of the registry whose home this is; None for a home that is new."""
+    try:
+        return (home / _OWNER_FILE).read_text("utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
+def check_owner(home: Path, identity: str) -> None:
     """Refuse a home whose blobs belong to another registry: a repair would collect them all."""
     file = home / _OWNER_FILE
     if not file.exists():
         with Draft(home) as draft:
             draft.file.write(identity.encode())
             draft.publish(file)
-    owner = file.read_text("utf-8").strip()
-    if owner != identity:
+    if known_owner(home) != identity:
         raise Conflict(
             "foreign_home",
             f"the bundles in {home} belong to another registry than database_url names; "

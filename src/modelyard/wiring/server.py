@@ -18,7 +18,7 @@ from modelyard.wiring.administration import make_reception
 from modelyard.wiring.endpoints import endpoint_opener
 from modelyard.wiring.gate import Entrance
 from modelyard.wiring.model_process import local_places
-from modelyard.wiring.registry import open_registry
+from modelyard.wiring.remembered import RememberedRegistry, open_for_serving
 from modelyard.wiring.tls import tls_files
 from modelyard.wiring.waiting import unless
 
@@ -56,15 +56,22 @@ class Server:
         from modelyard.serving.operations import NodeOperations, OnlyChild
 
         self._config = config
-        self._entrance = Entrance(config, registry)
+        self._remembered = RememberedRegistry(config, registry)
+        self._entrance = Entrance(config, registry, self._remembered)
         self.exchange = LocalExchange()
         # Ours: the processes of models that run apart, unless a supervisor owns them.
         self._places: LocalPlaces | None = None
         if places is None:
             places = self._places = local_places(config)
-        opener = endpoint_opener(config, registry, self._entrance.gate, places, workers=workers)
+        opener = endpoint_opener(
+            config, self._remembered, self._entrance.gate, places, workers=workers
+        )
         self.node = Node(
-            registry, opener, self.exchange, poll_s=config.poll_s, rollouts=registry.rollouts
+            self._remembered,
+            opener,
+            self.exchange,
+            poll_s=config.poll_s,
+            rollouts=registry.rollouts,
         )
         operations = NodeOperations(registry, siblings or OnlyChild(self.exchange))
         tls = tls_files(config)
@@ -98,6 +105,7 @@ class Server:
         `on_listening` hears when calls are answered, though it be only that the server is starting.
         """
         try:
+            self._remembered.start()
             await self._entrance.start()
             port = await self.http.start()
             grpc_port = await self.grpc.start()
@@ -138,6 +146,7 @@ class Server:
         )
         self.exchange.close()
         await self._entrance.stop()
+        await asyncio.to_thread(self._remembered.stop)
         if self._places is not None:
             await asyncio.to_thread(self._places.close)
 
@@ -154,7 +163,7 @@ async def serve_until_signalled(config: Config, on_started: Callable[[Addresses]
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    with open_registry(config) as registry:
+    with open_for_serving(config) as registry:
         server = Server(config, registry)
         addresses = await unless(stopping, server.start())
         if addresses is None:

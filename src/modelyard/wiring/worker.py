@@ -33,7 +33,8 @@ from modelyard.serving.supervision.worker import Descriptors
 from modelyard.wiring.addresses import Door
 from modelyard.wiring.logs import log_to_stderr
 from modelyard.wiring.machine import raise_descriptor_limit
-from modelyard.wiring.registry import make_first_key, open_registry
+from modelyard.wiring.registry import make_first_key
+from modelyard.wiring.remembered import open_for_serving
 from modelyard.wiring.server import Server, run_on_fastest_loop, settle_memory
 from modelyard.wiring.supervisor import Welcome
 from modelyard.wiring.waiting import unless
@@ -100,7 +101,7 @@ class _Shift:
         config = parsed_config(welcome.config)
         self._family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         try:
-            with open_registry(config) as registry:
+            with open_for_serving(config) as registry:
                 await self._make_first_key(config, registry)
                 self._server = Server(
                     config,
