@@ -14,6 +14,7 @@ from modelyard.api.grpc import connection as connection_module
 from modelyard.api.grpc import messages
 from modelyard.api.grpc.framing import framed
 from modelyard.api.grpc.messages import ModelInferRequest, ModelInferResponse
+from modelyard.core.call import Outcome
 from modelyard.core.tensors import to_raw
 from tests.unit.api.grpc.conftest import MAX_MESSAGE_BYTES, Running
 
@@ -377,3 +378,37 @@ def test_a_connection_that_breaks_off_leaves_nothing(running: Running) -> None:
     for _ in range(5):
         _on_the_wire(running, scene)
     assert _is_alive(running)
+
+
+@pytest.mark.parametrize(
+    ("leave", "wanted"),
+    [
+        (lambda wire, stream_id: wire.writer.transport.abort(), Outcome.CLIENT_GONE),
+        (lambda wire, stream_id: wire.http.reset_stream(stream_id), Outcome.CANCELLED),
+    ],
+    ids=["lost", "reset"],
+)
+def test_a_caller_that_is_lost_and_one_that_cancels_are_told_apart(
+    running: Running, leave: Callable[[Wire, int], object], wanted: Outcome
+) -> None:
+    """The call ends, and says which of the two it was."""
+    request = ModelInferRequest(model_name="held", raw_input_contents=[bytes(4)])
+    request.inputs.add(name="x", datatype="FP32", shape=[1])
+
+    async def scene(wire: Wire) -> None:
+        stream_id = wire.begin(None, framed(request.SerializeToString()))
+        await wire.flush()
+        await asyncio.to_thread(running.exchange.arrived.acquire)
+        leave(wire, stream_id)
+        if not wire.writer.transport.is_closing():
+            await wire.flush()
+
+    _on_the_wire(running, scene)
+    call = running.exchange.held["held"].pop()
+
+    async def ended() -> Outcome:
+        while call.outcome is None:
+            await asyncio.sleep(0)
+        return call.outcome
+
+    assert running.run(ended()) is wanted

@@ -5,6 +5,7 @@ import pytest
 
 from modelyard.api.grpc.errors import STATUSES, Status, details, trailers
 from modelyard.core.errors import Exhausted, Invalid, Kind
+from modelyard.core.limits import Headroom
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -41,6 +42,20 @@ def test_trailers_say_when_to_try_again() -> None:
     assert said[b"retry-after"] == b"1"
     assert said[b"grpc-retry-pushback-ms"] == b"250"
     assert b"modelyard-field" not in said
+
+
+def test_trailers_say_how_a_limit_stands() -> None:
+    """As HTTP's headers do, by the limit's unit; money has no plural."""
+    error = Exhausted("rate_reached", "later", retry_after_s=2.0)
+    error.headroom = Headroom(limit=60, remaining=0, unit="token", resets_s=1.5)
+    said = dict(trailers(error))
+    assert said[b"x-ratelimit-limit-tokens"] == b"60"
+    assert said[b"x-ratelimit-remaining-tokens"] == b"0"
+    assert said[b"x-ratelimit-reset-tokens"] == b"2"
+    error.headroom = Headroom(limit=5, remaining=0, unit="money")
+    said = dict(trailers(error))
+    assert said[b"x-ratelimit-limit-money"] == b"5"
+    assert not any(name.startswith(b"x-ratelimit-reset") for name in said)
 
 
 def test_details_are_bounded() -> None:
