@@ -77,6 +77,22 @@ class Conflict(ModelyardError):
     kind = Kind.CONFLICT
 
 
+class ApprovalNeeded(Conflict):
+    """A second person must approve the change, which is written down as request `approval`.
+
+    The one error that leaves something behind: the request.
+    """
+
+    def __init__(self, approval: int, asked_by: str, model: str) -> None:
+        super().__init__(
+            "approval_needed",
+            f"changes of '{model}' need a second person; this one, asked for by '{asked_by}', "
+            f"waits as request {approval}: modelyard approvals approve {approval}",
+            field="approval",
+        )
+        self.approval = approval
+
+
 class Exhausted(ModelyardError):
     """A bound was reached (queue, rate, quota, size); later it may work.
 

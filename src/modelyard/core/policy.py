@@ -38,6 +38,8 @@ class Policy:
     formats: tuple[str, ...] = ()
     four_eyes: tuple[str, ...] = ()
     """Patterns of the models that are deployed only when a second person approves."""
+    approval_s: float = 7 * DAY_S
+    """How long a change waits for that."""
     audit_calls: tuple[str, ...] = ()
     """Patterns of the models of which every call becomes an audit row."""
     captures: tuple[Capture, ...] = ()

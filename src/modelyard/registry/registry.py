@@ -429,7 +429,7 @@ class Registry:
         if version.state != "rejected":
             return verb
         if not force:
-            raise self._rejected(version)
+            raise self._rejected(connection, version)
         return f"{verb}_forced"
 
     def _check_policy(self, connection: Connection, version: Version) -> None:
@@ -438,9 +438,9 @@ class Registry:
             bundle = self._bundle(connection, version)
             check_policy(bundle.manifest, bundle.signatures, trust)
 
-    def _rejected(self, version: Version) -> Conflict:
+    def _rejected(self, connection: Connection, version: Version) -> Conflict:
         name = f"{version.model}:{version.number}"
-        failed = _failed(self.bundle(version).manifest.evaluation)
+        failed = _failed(self._bundle(connection, version).manifest.evaluation)
         return Conflict(
             "rejected_version",
             f"{name} did not pass its gate: {failed}; train a better one, or deploy it with force",

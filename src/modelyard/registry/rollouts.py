@@ -142,6 +142,7 @@ def start(
     action: str,
     actor: str | Actor,
     reason: str,
+    details: Mapping[str, Any] | None = None,
 ) -> Rollout:
     """Make the first step from `base`, the stable version's own route, which is put in place."""
     first = _step_route(base, candidate, plan.steps[0], plan)
@@ -149,7 +150,7 @@ def start(
         # A canary or a shadow was there, or options changed: the roll-out goes back to the plain
         # route with these options, and a rollback from there to what was before.
         base = routing.change(connection, base, action="deploy", actor=actor, reason=reason)
-        audit_route(connection, "deploy", base, present, base.number, actor, reason)
+        audit_route(connection, "deploy", base, present, base.number, actor, reason, details)
     else:
         base = present
     now = _now()
@@ -177,11 +178,16 @@ def start(
     route = routing.change(
         connection, first, action=action, actor=actor, reason=reason, before=base.generation
     )
-    audit_route(connection, action, route, base, candidate, actor, reason)
+    audit_route(connection, action, route, base, candidate, actor, reason, details)
     row = connection.execute(select(rollouts).where(rollouts.c.id == inserted[0])).one()
     rollout = _to_rollout(connection, row)
     _record(connection, rollout, "begun", plan.steps[0], (), reason)
     return _to_rollout(connection, row)
+
+
+def newest(connection: Connection, model: str) -> Rollout:
+    """A model's roll-out that was begun last."""
+    return _list(connection, rollouts.c.model == model)[-1]
 
 
 def stop(connection: Connection, model: str, action: str, actor: str | Actor) -> None:
