@@ -105,6 +105,17 @@ class Database:
         if joined is not None:
             yield joined
             return
+        self._migrate()
+        with self._writing() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _named_errors(), self._reader.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
         asked: ApprovalNeeded | None = None
         with _named_errors(), self._writer.begin() as connection:
             if connection.dialect.name == "postgresql":
