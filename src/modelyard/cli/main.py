@@ -22,6 +22,7 @@ from modelyard.cli import (
     identities,
     importing,
     keys,
+    limits,
     models,
     policy,
     predict,
@@ -60,6 +61,7 @@ _VERBS: Final = (
     "keys",
     "tenants",
     "identities",
+    "limits",
     "policy",
     "usage",
     "audit",
@@ -102,6 +104,7 @@ app.command("status", cls=Verb)(status.status)
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(identities.app, name="identities")
+app.add_typer(limits.app, name="limits")
 app.add_typer(policy.app, name="policy")
 app.add_typer(usage.app, name="usage")
 app.command("audit", cls=Verb)(audit.audit)

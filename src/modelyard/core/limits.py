@@ -75,6 +75,25 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a quota stands for one of its subjects, in its present period, as the nodes have said.
+
+    `leased` is what nodes hold and have not spent, `lost` the part of it that gone nodes hold: it
+    counts as spent until they are back. `left` is what no node holds; below 0 it is overdrawn, as
+    by calls whose cost nobody knew before.
+    """
+
+    limit: str
+    period: str
+    counted_for: dict[str, str]
+    """Which tenant, key and model, where they are counted apart."""
+    spent: int
+    leased: int
+    lost: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Headroom:
     """How a limit stands, as a refused caller is told: `x-ratelimit-*`.
 
