@@ -82,6 +82,7 @@ class RemoteAdministration:
             params=_query(operation, values),
             headers=headers,
             content=msgspec.json.encode(body) if body else None,
+            timeout=self._patience(operation),
         )
         if "etag" in response.headers:
             self._etags[path] = response.headers["etag"]
@@ -105,7 +106,7 @@ class RemoteAdministration:
             headers={"content-type": Body.ARCHIVE, "content-length": str(size_bytes)},
             archive=archive,
             # The answer comes when every byte of it was read twice.
-            timeout=httpx.Timeout(self._server.timeout_s, read=None),
+            timeout=self._patience(operation),
         )
         version: Version = _read(response.content, operation.answer)
         return version
@@ -120,7 +121,7 @@ class RemoteAdministration:
             _draft(target) as draft,
             self._named(),
             self._http.stream(
-                operation.method, path, timeout=httpx.Timeout(self._server.timeout_s, read=None)
+                operation.method, path, timeout=self._patience(operation)
             ) as response,
         ):
             if response.status_code >= 400:
@@ -129,6 +130,36 @@ class RemoteAdministration:
             with draft.open("wb") as file:
                 for chunk in response.iter_raw(_CHUNK_BYTES):
                     _write(file.write, chunk)
+
+    def lines(self, request: Request[Iterator[bytes]]) -> Iterator[bytes]:
+        """The lines that are asked for, as they come."""
+        operation = type(request).operation
+        values = msgspec.to_builtins(request)
+        with (
+            self._named(),
+            self._http.stream(
+                operation.method,
+                _path(operation, values),
+                params=_query(operation, values),
+                timeout=self._patience(operation),
+            ) as response,
+        ):
+            if response.status_code >= 400:
+                response.read()
+                raise _error_of(response)
+            rest = b""
+            for chunk in response.iter_bytes(_CHUNK_BYTES):
+                *whole, rest = (rest + chunk).split(b"\n")
+                for line in whole:
+                    yield line + b"\n"
+            if rest:
+                raise Unavailable("cut_off", "the server's answer ended in the middle of a line")
+
+    def _patience(self, operation: Operation) -> httpx.Timeout:
+        is_long = operation.is_slow or operation.gives is not Body.JSON
+        return httpx.Timeout(
+            self._server.timeout_s, read=None if is_long else self._server.timeout_s
+        )
 
     def _headers(self, operation: Operation, request: Request[Any], path: str) -> dict[str, str]:
         headers = {}
@@ -180,10 +211,16 @@ def _path(operation: Operation, values: Mapping[str, Any]) -> str:
 
 def _query(operation: Operation, values: Mapping[str, Any]) -> dict[str, str]:
     return {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
+        name: _text(value)
         for name in operation.in_query
-        if (value := values[name]) not in (None, "")
+        if (value := values[name]) not in (None, "", [], ())
     }
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _pieces(file: Any) -> Iterator[bytes]:

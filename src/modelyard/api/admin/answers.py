@@ -34,11 +34,13 @@ def location_of(operation: Operation, body: bytes) -> str:
     """Where what was made lies; empty where nothing was."""
     if not operation.location:
         return ""
-    answer: dict[str, Any] = msgspec.json.decode(body)
-    named = {
-        name: quote(str(value), safe="") for name, value in answer.items() if value is not None
-    }
-    return PREFIX + operation.location.format_map(named)
+    return PREFIX + operation.location.format_map(_quoted(msgspec.json.decode(body)))
+
+
+def _quoted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _quoted(each) for name, each in value.items()}
+    return quote(str(value), safe="")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

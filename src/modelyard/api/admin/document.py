@@ -86,7 +86,7 @@ class _Schemas:
                     self._places[operation.request, name] = len(wanted)
                     wanted.append(hint)
             self._places[operation.request, ""] = len(wanted)
-            wanted.append(operation.answer)
+            wanted.append(operation.answer if operation.gives is Body.JSON else None)
         self._schemas, self.components = msgspec.json.schema_components(wanted, ref_template=_REFS)
 
     def field(self, request: type[Request[Any]], name: str) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _parameters(operation: Operation, schemas: _Schemas) -> Iterable[dict[str, A
 
 
 def _headers(operation: Operation) -> Iterable[dict[str, Any]]:
-    if operation.changes and operation.takes is Body.JSON:
+    if operation.changes and operation.once:
         yield _header(
             "Idempotency-Key",
             "A name of this request: sent again within 24 hours, it is done once.",

@@ -152,7 +152,7 @@ def _change(
         return encode(administration.do(asked))
 
     repeatable = visit.repeatable
-    if repeatable is not None:
+    if repeatable is not None and operation.once:
         content = encode(asked) + encode([conditions.match, conditions.none_match])
         body, again = repeatable.answer(office.reception, operation, content, perform)
         return answered(operation, body, visit, again=again)

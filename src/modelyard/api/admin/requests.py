@@ -51,7 +51,9 @@ def _read_texts(operation: Operation, given: Any, names: Sequence[str]) -> Value
             raise _unknown(name, names)
         if name in values:
             raise Invalid("repeated_field", f"'{name}' is given twice", field=name)
-        values[name] = _converted(_plain(text, name), hints[name], name, strict=False)
+        _plain(text, name)
+        given_value = text.split(",") if get_origin(hints[name]) is tuple else text
+        values[name] = _converted(given_value, hints[name], name, strict=False)
     return values
 
 

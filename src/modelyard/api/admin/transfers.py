@@ -1,6 +1,6 @@
 """Bundles in and out: streamed between the network and a file, never held in memory."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -14,15 +14,18 @@ from modelyard.api.admin.handlers import AnyRequest, Office, Visit, answered, ty
 from modelyard.api.admin.requests import read_request
 from modelyard.api.http.guard import asking
 from modelyard.core.administration.models import Export, Publish
-from modelyard.core.administration.operation import Body, model_of
+from modelyard.core.administration.operation import Body, Operation, model_of
+from modelyard.core.administration.table import OPERATIONS
 from modelyard.core.errors import Exhausted, Invalid
 
 _CHUNK_BYTES: Final = 1024 * 1024
+_PIECE_BYTES: Final = 64 * 1024
 
 
 def transfer_handlers(office: Office) -> list[HTTPRouteHandler]:
-    """Publish takes an archive, export gives one."""
-    return [_publish(office), _export(office)]
+    """Publish takes an archive, export gives one, and some give lines."""
+    given_as_lines = (each for each in OPERATIONS if each.gives is Body.LINES)
+    return [_publish(office), _export(office), *(_lines(office, each) for each in given_as_lines)]
 
 
 def _publish(office: Office) -> HTTPRouteHandler:
@@ -143,6 +146,48 @@ async def _send(
                 yield chunk
     finally:
         _leave(staging)
+
+
+def _lines(office: Office, operation: Operation) -> HTTPRouteHandler:
+    @route(
+        typed_path(operation),
+        http_method=[HttpMethod(operation.method)],
+        opt=asking(operation.verb),
+        name=operation.name,
+    )
+    async def lines(request: AnyRequest) -> Stream:
+        visit = Visit.of(request)
+        asked = read_request(
+            operation.request, request.path_params, request.query_params.multi_items()
+        )
+        visit.caller.check(operation.verb, model_of(asked))
+        given = visit.administration(office.reception).lines(asked)
+        # Looked at before the status is sent: what is refused is refused now.
+        first = await office.run(_piece, given)
+        return Stream(
+            _stream(office, first, given),
+            media_type=Body.LINES,
+            headers={"cache-control": "no-store", "x-request-id": visit.actor.request_id},
+        )
+
+    return lines
+
+
+async def _stream(office: Office, first: bytes, given: Iterator[bytes]) -> AsyncIterator[bytes]:
+    piece = first
+    while piece:
+        yield piece
+        piece = await office.run(_piece, given)
+
+
+def _piece(given: Iterator[bytes]) -> bytes:
+    """Some of the lines; none at the end."""
+    piece = bytearray()
+    for line in given:
+        piece += line
+        if len(piece) >= _PIECE_BYTES:
+            break
+    return bytes(piece)
 
 
 def _leave(staging: AbstractContextManager[Path]) -> None:

@@ -75,7 +75,7 @@ class Verified:
     whole: bool = True
 
 
-@operation("POST", "/versions/{reference}/verify", Verb.READ, tag="versions")
+@operation("POST", "/versions/{reference}/verify", Verb.READ, tag="versions", is_slow=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyVersion(Request[Verified]):
     """Read every byte of a version's bundle and hold it against its digest."""
@@ -98,6 +98,8 @@ class Export(Request[None]):
     tag="versions",
     takes=Body.ARCHIVE,
     status=201,
+    is_slow=True,
+    once=False,
     location="/versions/{model}:{number}",
 )
 @dataclass(frozen=True, slots=True, kw_only=True)

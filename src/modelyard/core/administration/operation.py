@@ -56,7 +56,9 @@ class Operation:
 
     `guards` is the operation that reads what this one changes: its ETag is what `If-Match` is held
     against, and with `must_match` nothing is changed without one. `is_secret` answers are kept
-    nowhere on their way, `is_global` things belong to no tenant and no model.
+    nowhere on their way, `is_global` things are for those alone who see every model and belong to
+    the house's own tenant, `is_slow` ones may take minutes. What is not `once` may be done again
+    with the same `Idempotency-Key`, to no harm.
     """
 
     name: str
@@ -73,6 +75,8 @@ class Operation:
     must_match: bool = False
     is_secret: bool = False
     is_global: bool = False
+    is_slow: bool = False
+    once: bool = True
     location: str = ""
 
     @property

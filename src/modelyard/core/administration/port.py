@@ -30,6 +30,10 @@ class Administration(Protocol):
         """Write a version's bundle to a file, replacing it."""
         ...
 
+    def lines(self, request: Request[Iterator[bytes]]) -> Iterator[bytes]:
+        """The answer to a request that comes as JSON lines, as it comes."""
+        ...
+
 
 def every(administration: Administration, request: Request[Page[T]]) -> Iterator[T]:
     """The items of all pages of a list, from the one that is asked for on."""

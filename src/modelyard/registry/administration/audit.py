@@ -1,7 +1,10 @@
 """The audit."""
 
+from collections.abc import Iterator
+
 from modelyard.core.administration import audit as ask
 from modelyard.core.administration.operation import Page
+from modelyard.core.audit import Verdict
 from modelyard.core.records import AuditRow
 from modelyard.registry.administration.office import Office, perform
 from modelyard.registry.administration.paging import bad_cursor, checked_limit, cut, read_cursor
@@ -10,9 +13,29 @@ from modelyard.registry.administration.paging import bad_cursor, checked_limit, 
 @perform.register
 def list_audit(request: ask.ListAudit, office: Office) -> Page[AuditRow]:
     """The newest rows, newest first."""
-    office.check_whole()
     limit, before = checked_limit(request), read_cursor(request.cursor)
     if not isinstance(before, int | None):
         raise bad_cursor()
-    found = office.registry.audit(model=request.model or None, limit=limit + 1, before=before)
+    found = office.registry.trail.rows(
+        model=request.model or None,
+        kind=request.kind or None,
+        action=request.action or None,
+        tenant=request.tenant or None,
+        since=request.since,
+        until=request.until,
+        before=before,
+        limit=limit + 1,
+    )
     return cut(found, lambda each: each.id, limit)
+
+
+@perform.register
+def verify_audit(request: ask.VerifyAudit, office: Office) -> Verdict:
+    """Every row of every chain."""
+    return office.registry.trail.verify(keys=request.keys, earlier=request.earlier)
+
+
+@perform.register
+def export_audit(request: ask.ExportAudit, office: Office) -> Iterator[bytes]:
+    """As lines."""
+    return office.registry.trail.export(since=request.since, until=request.until)

@@ -1,10 +1,10 @@
 """The administration on the machine itself."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from modelyard.bundle.archive import export_bundle, import_bundle
 from modelyard.bundle.staging import staging_folder
@@ -13,12 +13,20 @@ from modelyard.core.administration.operation import Request
 from modelyard.core.identity import Actor, Principal, Verb
 from modelyard.core.names import Reference
 from modelyard.core.records import Version
-from modelyard.registry.administration import audit, models, routes, servers
+from modelyard.registry.administration import (
+    access,
+    audit,
+    models,
+    routes,
+    rules,
+    servers,
+    usage,
+)
 from modelyard.registry.administration.office import Office, perform
 
 A = TypeVar("A")
 
-_AREAS = (models, routes, servers, audit)
+_AREAS = (models, routes, servers, access, rules, usage, audit)
 """Imported for what they register."""
 
 
@@ -30,7 +38,7 @@ class LocalAdministration:
 
     def do(self, request: Request[A]) -> A:
         """Do what is asked."""
-        answer: A = perform(request, self._office)
+        answer: A = self._perform(request)
         return answer
 
     def publish(self, request: Publish, archive: Path) -> Version:
@@ -53,6 +61,16 @@ class LocalAdministration:
         registry = self._office.registry
         version = registry.resolve(Reference.parse(request.reference))
         export_bundle(registry.bundle(version), target)
+
+    def lines(self, request: Request[Iterator[bytes]]) -> Iterator[bytes]:
+        """The lines that are asked for."""
+        found: Iterator[bytes] = self._perform(request)
+        return found
+
+    def _perform(self, request: Request[Any]) -> Any:
+        if request.operation.is_global:
+            self._office.check_whole()
+        return perform(request, self._office)
 
 
 class LocalReception:

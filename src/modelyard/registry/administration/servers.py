@@ -11,7 +11,6 @@ from modelyard.registry.administration.office import Office, perform
 @perform.register
 def status(request: ask.Status, office: Office) -> tuple[Mapping[str, Any], ...]:
     """What they say of themselves."""
-    office.check_whole()
     return tuple(office.look())
 
 
