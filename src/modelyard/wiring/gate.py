@@ -24,13 +24,16 @@ class Entrance:
     ) -> None:
         from modelyard.gateway.access import KeyedAccess
         from modelyard.gateway.gate import KeyedGate
+        from modelyard.gateway.limits.allowances import FOLDER as LIMITS_FOLDER
+        from modelyard.gateway.limits.allowances import Allowances
         from modelyard.gateway.metering.metering import FOLDER as SPOOL_FOLDER
         from modelyard.gateway.metering.metering import Metering
         from modelyard.gateway.open_access import OpenAccess
         from modelyard.gateway.open_gate import OpenGate
         from modelyard.wiring.rules import RulesFollower
 
-        keyed: KeyedAccess = KeyedAccess()
+        self._allowances = Allowances(config.home / LIMITS_FOLDER, registry.leases)
+        keyed: KeyedAccess = KeyedAccess(allowance_of=self._allowances.of)
         self._follower: RulesFollower = RulesFollower(
             remembered,
             keyed,
@@ -45,6 +48,7 @@ class Entrance:
             keep=datetime.timedelta(days=config.usage_days),
         )
         self._follower.subscribe(self._metering.meter.on_rules)
+        self._follower.subscribe(self._allowances.follow)
         gate = KeyedGate(self._metering.meter, is_strict=config.meter_strict)
         self.access: Access = OpenAccess(keyed) if config.open else keyed
         self.gate: Gate = OpenGate(gate) if config.open else gate
@@ -53,8 +57,10 @@ class Entrance:
         """Follow the rules; returns when they are in force, or nobody answers."""
         self._metering.start()
         await self._follower.start()
+        await self._allowances.start()
 
     async def stop(self) -> None:
         """After the last call: write down what is to be written."""
         await self._follower.stop()
+        await self._allowances.stop()
         await asyncio.to_thread(self._metering.stop)

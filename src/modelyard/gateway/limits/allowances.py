@@ -24,6 +24,8 @@ from modelyard.gateway.permits import Allowance
 
 _log = logging.getLogger(__name__)
 
+FOLDER: Final = "run/limits"
+"""Where in a home its workers count together."""
 _TICK_S: Final = 0.02
 """How long a worker keeps what it does not use, and a waiting call waits before it looks again."""
 _ROUND_S: Final = 0.25
@@ -61,7 +63,7 @@ class Allowances:
         self._is_closed = False
 
     async def start(self) -> None:
-        """Begin to look after leases; what is asked before waits until then."""
+        """Begin to look after leases, when the first rules are followed."""
         if self._limits:
             await self._leasing.beat()
         self._rounds = asyncio.get_running_loop().create_task(self._go_round())
