@@ -71,7 +71,7 @@ def unseal(
     if kind != _FORMAT:
         raise _bad("has another format")
     try:
-        key.verify(base64.b64decode(signature, validate=True), _FORMAT + b"\n" + payload)
+        key.verify(_decode(signature), _FORMAT + b"\n" + payload)
         snapshot = msgspec.json.decode(payload, type=Snapshot)
     except (InvalidSignature, binascii.Error):
         raise _bad("is not what this node has signed") from None
@@ -84,6 +84,13 @@ def unseal(
             f"was read {now - snapshot.read_at:.0f} s ago, and {longest_s:.0f} s are allowed"
         )
     return snapshot
+
+
+def _decode(signature: bytes) -> bytes:
+    decoded = base64.b64decode(signature, validate=True)
+    if base64.b64encode(decoded) != signature:
+        raise binascii.Error
+    return decoded
 
 
 def _bad(why: str) -> Invalid:
