@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, Row, Select, delete, distinct, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy import bindparam as bind
 
 from modelyard.bundle.keyring import KEY_BYTES
@@ -38,6 +38,7 @@ _PAGE: Final = 500
 _LONGEST_NAME: Final = 128
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any])
 
+_JOINED: Final = payloads.join(payload_keys)
 _COLUMNS: Final = (
     payloads.c.id,
     payloads.c.call,
@@ -267,7 +268,7 @@ class PayloadBook:
         if self._database.is_joined:
             return
         with self._database.write() as connection:
-            used = set(connection.execute(select(distinct(payload_keys.c.master))).scalars())
+            used = set(connection.execute(select(payload_keys.c.master).distinct()).scalars())
             ring = self._keys.ring()
             self._keys.forget(frozenset(each.id for each in ring.masters) - used)
         self._database.empty_log()
@@ -281,7 +282,7 @@ class PayloadBook:
         since: datetime.datetime | None,
         until: datetime.datetime | None,
     ) -> Select[Any]:
-        wanted = wanted.select_from(payloads.join(payload_keys)).where(payloads.c.expires > _now())
+        wanted = wanted.select_from(_JOINED).where(payloads.c.expires > _now())
         if model is not None:
             wanted = wanted.where(payloads.c.model == model)
         if tenant is not None:
@@ -298,7 +299,7 @@ class PayloadBook:
 def _whole() -> Select[Any]:
     return select(
         *_COLUMNS, payload_keys.c.master, payload_keys.c.wrapped, payloads.c.sealed
-    ).select_from(payloads.join(payload_keys))
+    ).select_from(_JOINED)
 
 
 def _find_key(connection: Connection, ring: PayloadRing, subject: str, model: str) -> _DataKey:

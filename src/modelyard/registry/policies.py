@@ -13,6 +13,7 @@ from modelyard.core.errors import Conflict, Invalid
 from modelyard.core.identity import Actor
 from modelyard.core.names import check_pattern
 from modelyard.core.policy import NO_POLICY, Capture, Policy, PolicyVersion
+from modelyard.core.selectors import Selector
 from modelyard.registry.access import bump
 from modelyard.registry.auditing import write_audit
 from modelyard.registry.database import Database
@@ -151,8 +152,17 @@ def _check_capture(capture: Capture, where: str) -> None:
         raise _bad(f"{where}.share", "is no percentage: give 0 to 100")
     if not capture.retention_s > 0.0:
         raise _bad(f"{where}.retention_s", "is no time to keep something for: give seconds")
-    if not all(capture.redact):
-        raise _bad(f"{where}.redact", "has an empty name; give columns or JSON paths")
+    for field, texts in (("redact", capture.redact), ("subject", (capture.subject,))):
+        for each in texts:
+            if each or field == "redact":
+                _check_selector(each, f"{where}.{field}")
+
+
+def _check_selector(text: str, where: str) -> None:
+    try:
+        Selector.parse(text)
+    except Invalid as error:
+        raise _bad(where, f"cannot be read: {error.message}") from None
 
 
 def _refuse_unknown(document: Mapping[str, object], kind: type, where: str) -> None:

@@ -1,0 +1,1 @@
+"""Payload capture: which calls are kept, what of them, and how they get out of the way."""
