@@ -115,9 +115,10 @@ class Copier:
             return 0
         copied = 0
         for batch in own_batches(self._spool, self.position):
+            batch = bridged(batch, self.position)
             self.position = self._book.copy(batch)
             if self.position != batch.after:
-                # Its answer to an earlier copy was lost: go on from where it stands.
+                # The answer to an earlier copy was lost, or somebody put an older database back.
                 return copied + self.copy_own()
             copied += len(batch.events)
         self._spool.forget(self.position)

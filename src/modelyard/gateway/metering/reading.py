@@ -81,18 +81,22 @@ def read_segment(path: Path) -> Found | None:
     subjects, bottom = read_definitions(data)
     room = (bottom - HEAD_BYTES) // EVENT_BYTES
     events = as_events(memoryview(data)[HEAD_BYTES : HEAD_BYTES + room * EVENT_BYTES])
-    touched = np.flatnonzero(events.view(np.uint8).reshape(room, EVENT_BYTES).any(axis=1))
-    events = events[: int(touched[-1]) + 1] if len(touched) else events[:0]
+    touched = np.any(events.view(np.uint8).reshape(room, EVENT_BYTES) != 0, axis=1)
+    events = events[: _end(np.asarray(touched))]
     whole = are_whole(events) & _are_sound(events, subjects)
-    if len(events) and events["crc"][-1] == 0 and not whole[-1]:
-        # Its writer died before the checksum: a call that nobody has had the answer of.
-        events, whole = events[:-1], whole[:-1]
+    # What follows the last whole event has a checksum, or its writer died before that: then it was
+    # a call that nobody has had the answer of.
+    end = _end(whole)
+    while end < len(events) and events["crc"][end]:
+        end += 1
+    events, whole = events[:end], whole[:end]
     return Found(path=path, head=head, events=events, whole=whole, subjects=subjects)
 
 
 def own_batches(spool: Spool, position: int) -> Iterator[Batch]:
     """What this process has written from a position on; while it goes on writing."""
     for segment in spool.segments:
+        position = max(position, segment.first)
         while position < segment.first + segment.count:
             # Our own memory, behind ourselves: nothing there is half-written.
             data = segment.read(position - segment.first, MOST_EVENTS)
@@ -160,6 +164,12 @@ def _hold(path: Path) -> Orphan | None:
         pass
     os.close(fd)
     return None
+
+
+def _end(marked: "np.typing.NDArray[np.bool_]") -> int:
+    """The place behind the last that is marked."""
+    places = np.flatnonzero(marked)
+    return int(places[-1]) + 1 if len(places) else 0
 
 
 def _are_sound(events: Events, subjects: dict[int, Subject]) -> "np.typing.NDArray[np.bool_]":
