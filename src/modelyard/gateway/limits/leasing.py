@@ -28,7 +28,8 @@ _T = TypeVar("_T")
 
 _QUEUE_S: Final = 0.005
 """After how long to look again whether nobody speaks any more."""
-_DOWN_NS: Final = 1_000_000_000
+_PATIENCE_S: Final = 1.0
+_DOWN_NS: Final = 1_500_000_000
 """For how long nobody asks a registry that did not answer."""
 _ENOUGH_NS: Final = 60_000_000_000
 """A lease is to last so long; one that did not is followed by one of twice the size."""
@@ -153,8 +154,13 @@ class Leasing:
             await asyncio.sleep(_QUEUE_S)
         try:
             yield
-        finally:
+        except asyncio.CancelledError:
+            # What was asked may still be done: nobody else speaks before this process has ended.
+            raise
+        except BaseException:
             self._till.unclaim()
+            raise
+        self._till.unclaim()
 
     async def _look(self, reports: bool, renews: bool, leaves: bool = False) -> None:
         held = await self._ask_store(self._store.held, self._till.node)
@@ -288,17 +294,26 @@ class Leasing:
     async def _ask_store(self, ask: "Callable[..., _T]", *arguments: object) -> _T | None:
         """What the registry says; None where it does not answer."""
         loop = asyncio.get_running_loop()
+        asked = loop.run_in_executor(self._thread, ask, *arguments)
+        while not (await asyncio.wait((asked,), timeout=_PATIENCE_S))[0]:
+            # It hangs. Calls hear so at once; but what was asked may still be done, and nothing
+            # else is asked before that is known.
+            self._take_down("the registry does not answer")
         try:
-            answer = await loop.run_in_executor(self._thread, ask, *arguments)
+            answer = asked.result()
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it did not answer
-            if not self._is_down:
-                words = error.message if isinstance(error, ModelyardError) else repr(error)
-                _log.warning("quotas go on within what is leased: %s", words)
-            self._is_down = True
-            self._till.cells[Head.DOWN_UNTIL] = self._clock.monotonic_ns() + _DOWN_NS
+            self._take_down(error.message if isinstance(error, ModelyardError) else repr(error))
             return None
         self._is_down = False
+        self._till.cells[Head.DOWN_UNTIL] = 0
         return answer
+
+    def _take_down(self, why: str) -> None:
+        if not self._is_down:
+            _log.warning("quotas go on within what is leased: %s", why)
+        self._is_down = True
+        self._till.cells[Head.DOWN_UNTIL] = self._clock.monotonic_ns() + _DOWN_NS
+        self._on_news()
 
 
 def _quota(limit: Limit | None) -> int:
