@@ -18,8 +18,11 @@ app = typer.Typer(
 @app.command("list", cls=Verb)
 def list_mappings(context: typer.Context, as_json: Json = False) -> None:
     """List identity mappings."""
-    with Settings.of(context).yard() as yard:
-        found = yard.registry.mappings.list()
+    from modelyard.core.administration.access import ListIdentities
+    from modelyard.core.administration.port import every
+
+    with Settings.of(context).administration() as administration:
+        found = list(every(administration, ListIdentities()))
     if as_json:
         say_json(found)
         return
@@ -68,18 +71,20 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Let whoever has these claims in."""
-    with Settings.of(context).yard() as yard:
-        mapping = yard.registry.mappings.add(
-            source=source,
-            claims=list(map(_parse_claim, claims)),
-            role=role,
-            models=split(models),
-            verbs=split_verbs(verbs),
-            tenant=tenant,
-            tenant_claim=tenant_claim,
-            actor=yard.actor,
-            reason=reason,
-        )
+    from modelyard.core.administration.access import AddIdentity
+
+    wanted = AddIdentity(
+        source=source,
+        claims=tuple(map(_parse_claim, claims)),
+        role=role,
+        models=split(models),
+        verbs=split_verbs(verbs),
+        tenant=tenant,
+        tenant_claim=tenant_claim,
+        reason=reason,
+    )
+    with Settings.of(context).administration() as administration:
+        mapping = administration.do(wanted)
     if as_json:
         say_json(mapping)
     else:
@@ -94,10 +99,12 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Take a mapping away; running servers follow within a second."""
-    with Settings.of(context).yard() as yard:
-        yard.registry.mappings.remove(id, actor=yard.actor, reason=reason)
+    from modelyard.core.administration.access import RemoveIdentity
+
+    with Settings.of(context).administration() as administration:
+        removed = administration.do(RemoveIdentity(id=id, reason=reason))
     if as_json:
-        say_json({"removed": id})
+        say_json(removed)
     else:
         say(f"{id} is removed")
 

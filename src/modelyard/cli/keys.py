@@ -34,12 +34,12 @@ def list_keys(
     as_json: Json = False,
 ) -> None:
     """List keys; never their secrets, which nobody has but who was given them."""
-    with Settings.of(context).yard() as yard:
-        found = [
-            key
-            for key in yard.registry.keys.list(tenant=tenant)
-            if everything or key.state == "good"
-        ]
+    from modelyard.core.administration.access import ListKeys
+    from modelyard.core.administration.port import every
+
+    with Settings.of(context).administration() as administration:
+        keys = every(administration, ListKeys(tenant=tenant or ""))
+        found = [key for key in keys if everything or key.state == "good"]
     if as_json:
         say_json(found)
         return
@@ -63,8 +63,10 @@ def list_keys(
 @app.command("show", cls=Verb)
 def show(context: typer.Context, id: Id, as_json: Json = False) -> None:
     """Show all that is known of a key."""
-    with Settings.of(context).yard() as yard:
-        key = yard.registry.keys.get(id)
+    from modelyard.core.administration.access import GetKey
+
+    with Settings.of(context).administration() as administration:
+        key = administration.do(GetKey(id=id))
     if as_json:
         say_json(key)
     else:
@@ -87,19 +89,20 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a key, and print it: the only time that anybody sees it."""
+    from modelyard.core.administration.access import CreateKey
     from modelyard.core.rollout import parse_duration_s
 
-    with Settings.of(context).yard() as yard:
-        made = yard.registry.keys.create(
-            name=name,
-            tenant=tenant,
-            role=role,
-            models=split(models),
-            verbs=split_verbs(verbs),
-            lifetime_s=None if expires is None else parse_duration_s(expires, "expires"),
-            actor=yard.actor,
-            reason=reason,
-        )
+    wanted = CreateKey(
+        name=name,
+        tenant=tenant,
+        role=role,
+        models=split(models),
+        verbs=split_verbs(verbs),
+        lifetime_s=None if expires is None else parse_duration_s(expires, "expires"),
+        reason=reason,
+    )
+    with Settings.of(context).administration() as administration:
+        made = administration.do(wanted)
     _hand_over(made, as_json)
 
 
@@ -114,20 +117,22 @@ def rotate(
     as_json: Json = False,
 ) -> None:
     """Make a new key in the place of an old one, which goes on until the overlap ends."""
+    from modelyard.core.administration.access import RotateKey
     from modelyard.core.rollout import parse_duration_s
 
-    with Settings.of(context).yard() as yard:
-        made = yard.registry.keys.rotate(
-            id, overlap_s=parse_duration_s(overlap, "overlap"), actor=yard.actor, reason=reason
-        )
+    overlap_s = parse_duration_s(overlap, "overlap")
+    with Settings.of(context).administration() as administration:
+        made = administration.do(RotateKey(id=id, overlap_s=overlap_s, reason=reason))
     _hand_over(made, as_json)
 
 
 @app.command("revoke", cls=Verb)
 def revoke(context: typer.Context, id: Id, reason: Reason = "", as_json: Json = False) -> None:
     """Let a key be good no longer; running servers follow within a second."""
-    with Settings.of(context).yard() as yard:
-        key = yard.registry.keys.revoke(id, actor=yard.actor, reason=reason)
+    from modelyard.core.administration.access import RevokeKey
+
+    with Settings.of(context).administration() as administration:
+        key = administration.do(RevokeKey(id=id, reason=reason))
     if as_json:
         say_json(key)
     else:

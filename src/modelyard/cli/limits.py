@@ -20,24 +20,22 @@ _MONEY = "money"
 @app.command("list", cls=Verb)
 def list_limits(context: typer.Context, as_json: Json = False) -> None:
     """List limits, and how each quota stands as the servers said in the last seconds."""
-    with Settings.of(context).yard() as yard:
-        found = yard.registry.limits.list()
-        standings = yard.registry.limits.standings()
+    from modelyard.core.administration.limits import ListLimits
+    from modelyard.core.administration.port import every
+
+    with Settings.of(context).administration() as administration:
+        found = list(every(administration, ListLimits()))
     if as_json:
-        by_id: dict[str, list[Standing]] = {limit.id: [] for limit in found}
-        for standing in standings:
-            by_id[standing.limit].append(standing)
-        say_json([{"limit": each, "standings": by_id[each.id]} for each in found])
+        say_json(found)
         return
     headings = ("id", "kind", "amount", "unit", "each", "tenant", "key", "models", "per")
-    say_table(headings, [_row(each) for each in found])
+    say_table(headings, [_row(each.limit) for each in found])
+    standings = [
+        _standing_row(each.limit, standing) for each in found for standing in each.standings
+    ]
     if standings:
-        limits = {each.id: each for each in found}
         say()
-        say_table(
-            ("id", "for", "period", "spent", "leased", "lost", "left"),
-            [_standing_row(limits[each.limit], each) for each in standings],
-        )
+        say_table(("id", "for", "period", "spent", "leased", "lost", "left"), standings)
 
 
 @app.command("set", cls=Verb)
@@ -77,20 +75,22 @@ def set_limit(
     as_json: Json = False,
 ) -> None:
     """Limit calls; where the same calls are limited so already, by this amount instead."""
-    with Settings.of(context).yard() as yard:
-        limit = yard.registry.limits.set(
-            kind,
-            _parse_amount(amount, unit),
-            unit=unit,
-            tenant=tenant,
-            key=key,
-            models=models,
-            per=[name.strip() for name in per.split(",") if name.strip()],
-            period=period,
-            burst=burst,
-            actor=yard.actor,
-            reason=reason,
-        )
+    from modelyard.core.administration.limits import SetLimit
+
+    wanted = SetLimit(
+        kind=kind,
+        amount=_parse_amount(amount, unit),
+        unit=unit,
+        tenant=tenant,
+        key=key,
+        models=models,
+        per=tuple(name.strip() for name in per.split(",") if name.strip()),
+        period=period,
+        burst=burst,
+        reason=reason,
+    )
+    with Settings.of(context).administration() as administration:
+        limit = administration.do(wanted)
     if as_json:
         say_json(limit)
     else:
@@ -105,10 +105,12 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Limit calls so no more."""
-    with Settings.of(context).yard() as yard:
-        yard.registry.limits.remove(id, actor=yard.actor, reason=reason)
+    from modelyard.core.administration.limits import RemoveLimit
+
+    with Settings.of(context).administration() as administration:
+        removed = administration.do(RemoveLimit(id=id, reason=reason))
     if as_json:
-        say_json({"removed": id})
+        say_json(removed)
     else:
         say(f"{id} is removed")
 

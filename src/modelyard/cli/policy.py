@@ -34,8 +34,10 @@ def _patterns(text: str) -> Any:
 @app.command("show", cls=Verb)
 def show(context: typer.Context, as_json: Json = False) -> None:
     """Show the policy in force."""
-    with Settings.of(context).yard() as yard:
-        _say(yard.registry.policies.get(), as_json)
+    from modelyard.core.administration.rules import GetPolicy
+
+    with Settings.of(context).administration() as administration:
+        _say(administration.do(GetPolicy()), as_json)
 
 
 @app.command("set", cls=Verb)
@@ -88,14 +90,17 @@ def set_some(
         changes["trusted_keys"] = tuple(_read(Path(each)) for each in trusted_key if each)
     if not changes:
         raise typer.BadParameter("give at least one option that changes something")
-    with Settings.of(context).yard() as yard:
-        before = yard.registry.policies.get()
-        after = yard.registry.policies.set(
-            dataclasses.replace(before.policy, **changes),
-            actor=yard.actor,
-            reason=reason,
-            # What is left as it is must be what was read.
-            expected=before.number if expected is None else expected,
+    from modelyard.core.administration.rules import GetPolicy, SetPolicy
+
+    with Settings.of(context).administration() as administration:
+        before = administration.do(GetPolicy())
+        after = administration.do(
+            SetPolicy(
+                policy=dataclasses.replace(before.policy, **changes),
+                reason=reason,
+                # What is left as it is must be what was read.
+                expected=before.number if expected is None else expected,
+            )
         )
     _say(after, as_json)
 
@@ -109,13 +114,12 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Replace the whole policy by a document; what it does not name is as by default."""
+    from modelyard.core.administration.rules import SetPolicy
     from modelyard.registry.policies import parse_policy
 
     policy = parse_policy(_document(file))
-    with Settings.of(context).yard() as yard:
-        after = yard.registry.policies.set(
-            policy, actor=yard.actor, reason=reason, expected=expected
-        )
+    with Settings.of(context).administration() as administration:
+        after = administration.do(SetPolicy(policy=policy, reason=reason, expected=expected))
     _say(after, as_json)
 
 

@@ -27,8 +27,10 @@ Models = Annotated[
 @app.command("list", cls=Verb)
 def list_prices(context: typer.Context, as_json: Json = False) -> None:
     """List the prices. Models without one are metered by request, and for nothing."""
-    with Settings.of(context).yard() as yard:
-        found = [_plain(tariff) for tariff in yard.registry.tariffs.list()]
+    from modelyard.core.administration.rules import ListTariffs
+
+    with Settings.of(context).administration() as administration:
+        found = [_plain(tariff) for tariff in administration.do(ListTariffs())]
     if as_json:
         say_json(found)
     else:
@@ -48,9 +50,11 @@ def set_price(
     as_json: Json = False,
 ) -> None:
     """Meter models in a unit, at a price; in force within a second, for calls that end then."""
-    with Settings.of(context).yard() as yard:
-        tariff = yard.registry.tariffs.set(
-            models, unit=unit, price=price, currency=currency, actor=yard.actor, reason=reason
+    from modelyard.core.administration.rules import SetTariff
+
+    with Settings.of(context).administration() as administration:
+        tariff = administration.do(
+            SetTariff(models=models, unit=unit, price=price, currency=currency, reason=reason)
         )
     if as_json:
         say_json(_plain(tariff))
@@ -64,10 +68,12 @@ def remove(
     context: typer.Context, models: Models, reason: Reason = "", as_json: Json = False
 ) -> None:
     """Take a price away."""
-    with Settings.of(context).yard() as yard:
-        yard.registry.tariffs.remove(models, actor=yard.actor, reason=reason)
+    from modelyard.core.administration.rules import RemoveTariff
+
+    with Settings.of(context).administration() as administration:
+        removed = administration.do(RemoveTariff(models=models, reason=reason))
     if as_json:
-        say_json({"removed": models})
+        say_json(removed)
     else:
         say(f"the price of {models} is removed")
 

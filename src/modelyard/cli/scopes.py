@@ -21,12 +21,12 @@ Verbs = Annotated[
 EVERY_MODEL: Final = "*"
 
 
-def split(text: str) -> list[str]:
+def split(text: str) -> tuple[str, ...]:
     """The parts of a list with commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def split_verbs(text: str | None) -> list[str] | None:
+def split_verbs(text: str | None) -> tuple[str, ...] | None:
     """The verbs that were chosen; None for all."""
     return None if text is None else split(text)
 

@@ -20,8 +20,11 @@ Models = Annotated[
 @app.command("list", cls=Verb)
 def list_tenants(context: typer.Context, as_json: Json = False) -> None:
     """List tenants and what they may see."""
-    with Settings.of(context).yard() as yard:
-        found = yard.registry.tenants.list()
+    from modelyard.core.administration.access import ListTenants
+    from modelyard.core.administration.port import every
+
+    with Settings.of(context).administration() as administration:
+        found = list(every(administration, ListTenants()))
     if as_json:
         say_json(found)
     else:
@@ -37,10 +40,10 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a tenant."""
-    with Settings.of(context).yard() as yard:
-        tenant = yard.registry.tenants.create(
-            name, models=split(models), actor=yard.actor, reason=reason
-        )
+    from modelyard.core.administration.access import CreateTenant
+
+    with Settings.of(context).administration() as administration:
+        tenant = administration.do(CreateTenant(name=name, models=split(models), reason=reason))
     if as_json:
         say_json(tenant)
     else:
@@ -52,10 +55,10 @@ def set_models(
     context: typer.Context, name: Name, models: Models, reason: Reason = "", as_json: Json = False
 ) -> None:
     """Let a tenant see other models."""
-    with Settings.of(context).yard() as yard:
-        tenant = yard.registry.tenants.set(
-            name, models=split(models), actor=yard.actor, reason=reason
-        )
+    from modelyard.core.administration.access import SetTenant
+
+    with Settings.of(context).administration() as administration:
+        tenant = administration.do(SetTenant(name=name, models=split(models), reason=reason))
     if as_json:
         say_json(tenant)
     else:
@@ -65,9 +68,11 @@ def set_models(
 @app.command("remove", cls=Verb)
 def remove(context: typer.Context, name: Name, reason: Reason = "", as_json: Json = False) -> None:
     """Take a tenant away that has no good keys any more."""
-    with Settings.of(context).yard() as yard:
-        yard.registry.tenants.remove(name, actor=yard.actor, reason=reason)
+    from modelyard.core.administration.access import RemoveTenant
+
+    with Settings.of(context).administration() as administration:
+        removed = administration.do(RemoveTenant(name=name, reason=reason))
     if as_json:
-        say_json({"removed": name})
+        say_json(removed)
     else:
         say(f"{name} is removed")

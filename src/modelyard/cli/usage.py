@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelyard.cli import prices
+from modelyard.cli.moments import Since, Until, parse_moment
 from modelyard.cli.screen import note, say, say_facts, say_json
 from modelyard.cli.settings import Json, Settings
 from modelyard.cli.sheets import Format, Sheet, write_sheet
 from modelyard.cli.verb import Verb
 
 if TYPE_CHECKING:
-    import datetime
 
     from modelyard.core.config import Config
     from modelyard.core.usage import UsageEvent, UsageLine, UsageReport
@@ -25,11 +25,6 @@ app.add_typer(prices.app, name="prices")
 Tenant = Annotated[str | None, typer.Option(metavar="TENANT", help="Only this tenant's.")]
 KeyId = Annotated[str | None, typer.Option("--key", metavar="ID", help="Only this key's.")]
 Model = Annotated[str | None, typer.Option(metavar="MODEL", help="Only this model's.")]
-Since = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="From then on: 2026-05-03T10:00Z, or 24h, 7d for ago."),
-]
-Until = Annotated[str | None, typer.Option(metavar="TIME", help="To before then.")]
 As = Annotated[Format, typer.Option("--format", help="How to write it.")]
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Where to; by default here.")
@@ -59,12 +54,20 @@ def report(
 
     `calls` are all, `ok` those that were answered; only those cost something. Times are UTC.
     """
+    from modelyard.core.administration.usage import ReportUsage
+
     groups = [each.strip() for each in by.split(",") if each.strip()]
-    begin, end = _parse_time(since, "--since"), _parse_time(until, "--until")
-    with Settings.of(context).yard() as yard:
-        found = yard.registry.usage.report(
-            groups, since=begin, until=end, tenant=tenant, key=key, model=model
-        )
+    begin, end = parse_moment(since, "--since"), parse_moment(until, "--until")
+    wanted = ReportUsage(
+        by=tuple(groups),
+        since=begin,
+        until=end,
+        tenant=tenant or "",
+        key=key or "",
+        model=model or "",
+    )
+    with Settings.of(context).administration() as administration:
+        found = administration.do(wanted)
     if as_json or form == "json":
         write_sheet(_plain_report(found, groups), "json", out)
         return
@@ -90,11 +93,22 @@ def events(
     out: Out = None,
 ) -> None:
     """List single calls, as far back as `usage_days` says; JSON lines by default."""
-    begin, end = _parse_time(since, "--since"), _parse_time(until, "--until")
-    with Settings.of(context).yard() as yard:
-        found = yard.registry.usage.events(
-            call=call, since=begin, until=end, tenant=tenant, key=key, model=model
-        )
+    import msgspec
+
+    from modelyard.core.administration.usage import ListUsageEvents
+    from modelyard.core.usage import UsageEvent
+
+    wanted = ListUsageEvents(
+        call=call or "",
+        since=parse_moment(since, "--since"),
+        until=parse_moment(until, "--until"),
+        tenant=tenant or "",
+        key=key or "",
+        model=model or "",
+    )
+    decode = msgspec.json.Decoder(UsageEvent).decode
+    with Settings.of(context).administration() as administration:
+        found = map(decode, administration.lines(wanted))
         write_sheet(Sheet(map(_plain_event, found), _EVENT), form, out)
 
 
@@ -117,8 +131,10 @@ def reconcile(context: typer.Context, as_json: Json = False) -> None:
 
     Reads all events that are kept. Ends with status 1 where something differs.
     """
-    with Settings.of(context).yard() as yard:
-        found = yard.registry.usage.reconcile(_folder(yard.config))
+    from modelyard.core.administration.usage import ReconcileUsage
+
+    with Settings.of(context).administration() as administration:
+        found = administration.do(ReconcileUsage())
     if as_json:
         say_json(found)
     else:
@@ -199,22 +215,3 @@ def _plain_event(event: "UsageEvent") -> dict[str, Any]:
         "cost": money_text(event.cost),
         "currency": subject.currency,
     }
-
-
-def _parse_time(text: str | None, option: str) -> "datetime.datetime | None":
-    import datetime
-
-    if text is None:
-        return None
-    spans = {"m": "minutes", "h": "hours", "d": "days"}
-    now = datetime.datetime.now(datetime.UTC)
-    try:
-        if text[-1:] in spans and text[:-1].isdecimal():
-            return now - datetime.timedelta(**{spans[text[-1]]: int(text[:-1])})
-        moment = datetime.datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"'{text}' is no time: write 2026-05-03, 2026-05-03T10:00Z, 24h or 7d",
-            param_hint=option,
-        ) from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)

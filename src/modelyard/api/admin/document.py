@@ -91,7 +91,9 @@ class _Schemas:
 
     def field(self, request: type[Request[Any]], name: str) -> dict[str, Any]:
         """Of one field of a request."""
-        return {**self._schemas[self._places[request, name]], **_BOUNDS.get(name, {})}
+        declared: Any = request
+        [said] = (each.metadata for each in dataclasses.fields(declared) if each.name == name)
+        return {**self._schemas[self._places[request, name]], **said, **_BOUNDS.get(name, {})}
 
     def answer(self, request: type[Request[Any]]) -> dict[str, Any]:
         """Of what answers a request."""

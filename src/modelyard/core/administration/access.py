@@ -1,6 +1,6 @@
 """Who may do what: keys, tenants, and identities that others vouch for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from modelyard.core.administration.operation import USUAL_PAGE, Page, Request, operation
 from modelyard.core.identity import DEFAULT_TENANT, EVERY_MODEL, Role, Verb
@@ -44,7 +44,7 @@ class CreateKey(Request[IssuedKey]):
 
     name: str
     tenant: str = DEFAULT_TENANT
-    role: Role = Role.CALLER
+    role: str = field(default=Role.CALLER, metadata={"enum": tuple(Role)})
     models: tuple[str, ...] = EVERY_MODEL
     verbs: tuple[str, ...] | None = None
     lifetime_s: float | None = None
@@ -159,7 +159,7 @@ class AddIdentity(Request[IdentityMapping]):
 
     source: str
     claims: tuple[tuple[str, str], ...]
-    role: Role = Role.CALLER
+    role: str = field(default=Role.CALLER, metadata={"enum": tuple(Role)})
     models: tuple[str, ...] = EVERY_MODEL
     verbs: tuple[str, ...] | None = None
     tenant: str = ""

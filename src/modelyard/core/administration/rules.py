@@ -1,6 +1,6 @@
 """What a gate goes by besides keys: the policy, and tariffs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from modelyard.core.administration.access import Removed
 from modelyard.core.administration.operation import Request, operation
@@ -42,7 +42,7 @@ class SetTariff(Request[Tariff]):
     """Meter the models of a pattern in a unit, at a price a unit as a decimal text."""
 
     models: str
-    unit: Unit = Unit.REQUEST
+    unit: str = field(default=Unit.REQUEST, metadata={"enum": tuple(Unit)})
     price: str = "0"
     currency: str = "EUR"
     reason: str = ""

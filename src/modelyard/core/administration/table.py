@@ -2,12 +2,21 @@
 
 from typing import Any, Final
 
-from modelyard.core.administration import access, audit, models, routes, rules, servers, usage
+from modelyard.core.administration import (
+    access,
+    audit,
+    limits,
+    models,
+    routes,
+    rules,
+    servers,
+    usage,
+)
 from modelyard.core.administration.operation import Operation, Request
 
 OPERATIONS: Final[tuple[Operation, ...]] = tuple(
     each.operation
-    for area in (models, routes, servers, access, rules, usage, audit)
+    for area in (models, routes, servers, access, limits, rules, usage, audit)
     for each in vars(area).values()
     if isinstance(each, type)
     and issubclass(each, Request)

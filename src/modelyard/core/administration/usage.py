@@ -1,9 +1,10 @@
 """What calls have used."""
 
 import datetime
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from modelyard.core.administration.operation import Request, operation
+from modelyard.core.administration.operation import Body, Request, operation
 from modelyard.core.identity import Verb
 from modelyard.core.usage import Reconciliation, UsageReport
 
@@ -28,3 +29,19 @@ class ReportUsage(Request[UsageReport]):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileUsage(Request[Reconciliation]):
     """Prove that the spools of the server's machine and the database say the same."""
+
+
+@operation("GET", "/usage/events", Verb.READ, tag="usage", gives=Body.LINES)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListUsageEvents(Request[Iterator[bytes]]):
+    """Single calls that arrived from `since` to before `until`, a `UsageEvent` a line.
+
+    Of one's own tenant; of every tenant where one may audit.
+    """
+
+    call: str = ""
+    since: datetime.datetime | None = None
+    until: datetime.datetime | None = None
+    tenant: str = ""
+    key: str = ""
+    model: str = ""

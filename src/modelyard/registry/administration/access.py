@@ -1,12 +1,13 @@
 """Keys, tenants and identity mappings. Nobody gives more than they have."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from modelyard.core.administration import access as ask
 from modelyard.core.administration.operation import Page
-from modelyard.core.identity import VERBS, Role, Verb
+from modelyard.core.identity import VERBS
 from modelyard.core.records import IssuedKey, KeyRecord
 from modelyard.core.rules import IdentityMapping, Tenant
+from modelyard.registry.access import check_role, check_scope
 from modelyard.registry.administration.office import Office, perform
 from modelyard.registry.administration.paging import page_of
 
@@ -139,13 +140,15 @@ def _check_record(office: Office, key: KeyRecord) -> None:
 
 
 def _check_given(
-    office: Office, role: Role, verbs: Iterable[str] | None, models: Iterable[str]
+    office: Office, role: str, verbs: Sequence[str] | None, models: Sequence[str]
 ) -> None:
     """Raise `Denied` where a key of that role and scope could do more than who makes it."""
     who = office.principal
     if who is None:
         return
-    for verb in VERBS[role] if verbs is None else VERBS[role] & {Verb(each) for each in verbs}:
+    checked = check_role(role)
+    scope = check_scope(checked, models, verbs)
+    for verb in VERBS[checked] if scope.verbs is None else VERBS[checked] & scope.verbs:
         who.check(verb)
-    for pattern in models:
+    for pattern in scope.models:
         office.check_pattern(pattern)

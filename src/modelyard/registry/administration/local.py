@@ -16,6 +16,7 @@ from modelyard.core.records import Version
 from modelyard.registry.administration import (
     access,
     audit,
+    limits,
     models,
     routes,
     rules,
@@ -26,7 +27,7 @@ from modelyard.registry.administration.office import Office, perform
 
 A = TypeVar("A")
 
-_AREAS = (models, routes, servers, access, rules, usage, audit)
+_AREAS = (models, routes, servers, access, limits, rules, usage, audit)
 """Imported for what they register."""
 
 
