@@ -13,6 +13,7 @@ import typer.core
 from modelyard import __version__
 from modelyard.cli import (
     alias,
+    approvals,
     audit,
     bundle,
     config,
@@ -64,6 +65,7 @@ _VERBS: Final = (
     "limits",
     "policy",
     "usage",
+    "approvals",
     "audit",
     "config",
     "doctor",
@@ -107,7 +109,8 @@ app.add_typer(identities.app, name="identities")
 app.add_typer(limits.app, name="limits")
 app.add_typer(policy.app, name="policy")
 app.add_typer(usage.app, name="usage")
-app.command("audit", cls=Verb)(audit.audit)
+app.add_typer(approvals.app, name="approvals")
+app.add_typer(audit.app, name="audit")
 app.command("doctor", cls=Verb)(doctor.doctor)
 app.command("config", cls=Verb)(config.config)
 

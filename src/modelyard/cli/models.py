@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelyard.cli.deploy import describe_route, plain_route
+from modelyard.cli.history import history
 from modelyard.cli.manifests import read_manifest
 from modelyard.cli.report import describe, say_evaluation
 from modelyard.cli.rollouts import say_rollout
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from modelyard.core.route import Route
 
 app = typer.Typer(help="List models, or show one.", invoke_without_command=True)
+
+
+app.command("history", cls=Verb)(history)
 
 
 @app.callback()

@@ -3,9 +3,11 @@
 import dataclasses
 import datetime
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 from sqlalchemy import Connection, func, insert, select, update
 
 from modelyard.bundle.bundle import Bundle
@@ -13,6 +15,7 @@ from modelyard.bundle.manifest import MANIFEST_PATH, Evaluation, Threshold
 from modelyard.bundle.trust import ANYTHING, Trust, check_kind, check_policy
 from modelyard.core.approval import Change
 from modelyard.core.errors import Conflict, DamagedBundle, Invalid, NotFound, Unavailable
+from modelyard.core.history import Era
 from modelyard.core.identity import Actor, as_actor
 from modelyard.core.names import Reference, check_name
 from modelyard.core.options import change_options, check_header
@@ -27,6 +30,7 @@ from modelyard.registry.approvals import ApprovalBook, make_or_ask
 from modelyard.registry.audit import AuditBook
 from modelyard.registry.auditing import audit_route, route_state, write_audit
 from modelyard.registry.database import Database, unnamed
+from modelyard.registry.history import find_era, list_eras
 from modelyard.registry.keys import KeyBook
 from modelyard.registry.leases import LeaseBook
 from modelyard.registry.limits import LimitBook
@@ -406,6 +410,19 @@ class Registry:
         """Who changed what, newest first; only rows with a smaller id than `before`."""
         return self.trail.rows(model=model, limit=limit, before=before)
 
+    def history(self, model: str) -> list[Era]:
+        """What answered a model's calls since when, oldest first; raises `NotFound`."""
+        with self._database.read() as connection:
+            return list_eras(connection, model)
+
+    def answering(self, model: str, at: datetime.datetime) -> Era:
+        """What answered a model's calls at a moment: by whom, and on which evidence.
+
+        Raises `NotFound` for a moment before the first deploy, `Invalid` for one yet to come.
+        """
+        with self._database.read() as connection:
+            return find_era(connection, model, at, partial(self._evaluation, connection))
+
     @property
     def trail(self) -> AuditBook:
         """The audit trail: its rows, its checkpoints, and its proof."""
@@ -437,6 +454,14 @@ class Registry:
         if trust != ANYTHING:
             bundle = self._bundle(connection, version)
             check_policy(bundle.manifest, bundle.signatures, trust)
+
+    def _evaluation(self, connection: Connection, version: Version) -> Mapping[str, Any] | None:
+        try:
+            evaluation = self._bundle(connection, version).manifest.evaluation
+        except DamagedBundle:
+            return None
+        plain: Mapping[str, Any] = msgspec.to_builtins(evaluation)
+        return plain
 
     def _rejected(self, connection: Connection, version: Version) -> Conflict:
         name = f"{version.model}:{version.number}"
