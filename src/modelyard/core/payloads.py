@@ -34,6 +34,10 @@ class PayloadSink(Protocol):
         """Keep them, encrypted, all or none; how many. Raises `Unavailable`, `Exhausted`."""
         ...
 
+    def sweep(self) -> int:
+        """Delete what has expired; how many payloads. Cheap where nothing has."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadRecord:

@@ -22,7 +22,7 @@ from modelyard.gateway.credentials import (
 )
 from modelyard.gateway.guesses import Guesses
 from modelyard.gateway.mappings import certificate_principal
-from modelyard.gateway.permits import Allowance, KeyedPermit
+from modelyard.gateway.permits import Allowance, Capture, KeyedPermit
 
 _MOST_CALLERS: Final = 10_000
 _MOST_PERMITS: Final = 100_000
@@ -35,6 +35,14 @@ AllowanceOf = Callable[[Principal, str], Allowance | None]
 
 def no_allowance(principal: Principal, model: str) -> None:
     """Without limits."""
+
+
+CaptureOf = Callable[[str], Capture | None]
+"""What is kept of the calls to a model."""
+
+
+def no_capture(model: str) -> None:
+    """Nothing."""
 
 
 class Authority(Protocol):
@@ -90,10 +98,12 @@ class KeyedAccess:
         rules: Rules | None = None,
         *,
         allowance_of: AllowanceOf = no_allowance,
+        capture_of: CaptureOf = no_capture,
         authorities: Sequence[Authority] = (),
         guesses: Guesses | None = None,
     ) -> None:
         self._allowance_of = allowance_of
+        self._capture_of = capture_of
         self._authorities = tuple(authorities)
         self._guesses = guesses or Guesses()
         self._is_current = rules is not None
@@ -135,7 +145,9 @@ class KeyedAccess:
     ) -> KeyedPermit:
         """A permit that was not asked for before, kept where there is room; raises `Denied`."""
         principal.check(Verb.CALL, model)
-        permit = KeyedPermit(principal, model, self._allowance_of(principal, model))
+        permit = KeyedPermit(
+            principal, model, self._allowance_of(principal, model), self._capture_of(model)
+        )
         if len(model) <= _LONGEST_NAME:
             if self._permits == _MOST_PERMITS:
                 self._forget()

@@ -44,8 +44,11 @@ class KeyedGate:
     def settle(self, call: Call) -> None:
         """Record how it ended, and charge what it cost, or give back what was set aside."""
         permit = call.permit
-        if type(permit) is KeyedPermit and permit.allowance is not None:
-            permit.allowance.settle(call)
+        if type(permit) is KeyedPermit:
+            if permit.allowance is not None:
+                permit.allowance.settle(call)
+            if permit.capture is not None:
+                permit.capture.offer(call)
         self._meter.record(call)
 
     def refuse(self, call: Call) -> None:

@@ -23,15 +23,33 @@ class Allowance(Protocol):
         ...
 
 
+class Capture(Protocol):
+    """Keeps a sample of the calls to one model. Microseconds, no await."""
+
+    def offer(self, call: Call) -> None:
+        """Keep the ended call, or not; never raises."""
+        ...
+
+
 class KeyedPermit:
-    """Leave to call one model. `subjects` belongs to the meter: a number for each version."""
+    """Leave to call one model. `subjects` belongs to the meter: a number for each version.
 
-    __slots__ = ("allowance", "key", "model", "principal", "subjects", "tenant")
+    `capture` gets the calls where a policy has some of them kept.
+    """
 
-    def __init__(self, principal: Principal, model: str, allowance: Allowance | None) -> None:
+    __slots__ = ("allowance", "capture", "key", "model", "principal", "subjects", "tenant")
+
+    def __init__(
+        self,
+        principal: Principal,
+        model: str,
+        allowance: Allowance | None,
+        capture: Capture | None = None,
+    ) -> None:
         self.principal = principal
         self.tenant = principal.tenant
         self.key = principal.key
         self.model = model
         self.allowance = allowance
+        self.capture = capture
         self.subjects: dict[int, int] = {}

@@ -23,6 +23,7 @@ class Entrance:
         self, config: Config, registry: "Registry", remembered: "RememberedRegistry"
     ) -> None:
         from modelyard.gateway.access import KeyedAccess
+        from modelyard.gateway.capture.capture import PayloadWriter
         from modelyard.gateway.gate import KeyedGate
         from modelyard.gateway.limits.allowances import FOLDER as LIMITS_FOLDER
         from modelyard.gateway.limits.allowances import Allowances
@@ -33,7 +34,10 @@ class Entrance:
         from modelyard.wiring.rules import RulesFollower
 
         self._allowances = Allowances(config.home / LIMITS_FOLDER, registry.leases)
-        keyed: KeyedAccess = KeyedAccess(allowance_of=self._allowances.of)
+        self._payloads = PayloadWriter(registry.payloads)
+        keyed: KeyedAccess = KeyedAccess(
+            allowance_of=self._allowances.of, capture_of=self._payloads.capture_of
+        )
         self._follower: RulesFollower = RulesFollower(
             remembered,
             keyed,
@@ -49,6 +53,7 @@ class Entrance:
         )
         self._follower.subscribe(self._metering.meter.on_rules)
         self._follower.subscribe(self._allowances.follow)
+        self._follower.subscribe(self._payloads.on_rules)
         gate = KeyedGate(self._metering.meter, is_strict=config.meter_strict)
         self.access: Access = OpenAccess(keyed) if config.open else keyed
         self.gate: Gate = OpenGate(gate) if config.open else gate
@@ -56,6 +61,7 @@ class Entrance:
     async def start(self) -> None:
         """Follow the rules; returns when they are in force, or nobody answers."""
         self._metering.start()
+        self._payloads.start()
         await self._follower.start()
         await self._allowances.start()
 
@@ -63,4 +69,5 @@ class Entrance:
         """After the last call: write down what is to be written."""
         await self._follower.stop()
         await self._allowances.stop()
+        await asyncio.to_thread(self._payloads.close)
         await asyncio.to_thread(self._metering.stop)

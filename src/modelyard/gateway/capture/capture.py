@@ -18,6 +18,7 @@ from modelyard.core.errors import Invalid, ModelyardError
 from modelyard.core.payloads import CapturedPayload, PayloadSink
 from modelyard.core.policy import Capture, Policy
 from modelyard.core.ports import Permit, Served
+from modelyard.core.rules import Rules
 from modelyard.gateway.capture.document import Content, Recipe, UnattributableError
 
 _log = logging.getLogger(__name__)
@@ -30,9 +31,11 @@ _CALL_BYTES: Final = 1024
 _TEXT_BYTES: Final = 64
 """What a text is taken to hold: counting would cost more than keeping it."""
 _BATCH: Final = 256
+_MOST_MODELS: Final = 10_000
 _LINGER_S: Final = 0.1
 _AGAIN_S: Final = 1.0
 _TELL_S: Final = 60.0
+_SWEEP_S: Final = 30.0
 
 
 @dataclass(slots=True)
@@ -92,7 +95,8 @@ class ModelCapture:
 class PayloadWriter:
     """Takes chosen calls, and writes them from its own thread; which calls, a policy says.
 
-    `start` it before the first call, `close` it after the last.
+    That thread also sweeps what has expired, about every half minute. `start` it before the first
+    call, `close` it after the last.
     """
 
     def __init__(self, sink: PayloadSink, *, most_bytes: int = _MOST_BYTES) -> None:
@@ -108,10 +112,12 @@ class PayloadWriter:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="payloads", daemon=True)
         self._told_at = float("-inf")
+        # Not all workers at once.
+        self._sweep_at = time.monotonic() + _SWEEP_S * random.random()  # noqa: S311
 
-    def apply(self, policy: Policy) -> None:
-        """Go by this policy from now on; permits must be made anew."""
-        self._policy = policy
+    def on_rules(self, rules: Rules) -> None:
+        """Go by the policy of these rules from now on; permits must be made anew."""
+        self._policy = rules.policy
         self._captures = {}
 
     def capture_of(self, model: str) -> ModelCapture | None:
@@ -119,6 +125,9 @@ class PayloadWriter:
         if not self._policy.captures:
             return None
         if model not in self._captures:
+            if len(self._captures) >= _MOST_MODELS:
+                # Callers name models, whether they are there or not.
+                self._captures.clear()
             self._captures[model] = self._make(model)
         return self._captures[model]
 
@@ -179,22 +188,36 @@ class PayloadWriter:
     def _run(self) -> None:
         is_open = True
         while is_open:
-            chosen = self._queue.get()
-            batch: list[_Chosen] = []
-            while True:
-                if chosen is None:
-                    is_open = False
-                else:
-                    batch.append(chosen)
-                if len(batch) >= _BATCH or not is_open:
-                    break
-                try:
-                    chosen = self._queue.get(timeout=_LINGER_S)
-                except queue.Empty:
-                    break
+            batch, is_open = self._gather()
             self._write(batch)
-            del batch, chosen
+            # Held no longer than until it is written, however long nothing follows.
+            del batch
             self._tell()
+            self._sweep()
+
+    def _gather(self) -> tuple[list[_Chosen], bool]:
+        """What has come, or nothing when it is time to sweep; and whether more may come."""
+        batch: list[_Chosen] = []
+        patience_s = max(self._sweep_at - time.monotonic(), 0.0)
+        while len(batch) < _BATCH:
+            try:
+                chosen = self._queue.get(timeout=patience_s)
+            except queue.Empty:
+                break
+            if chosen is None:
+                return batch, False
+            batch.append(chosen)
+            patience_s = _LINGER_S
+        return batch, True
+
+    def _sweep(self) -> None:
+        if time.monotonic() < self._sweep_at or self._closing.is_set():
+            return
+        try:
+            self._sink.sweep()
+        except Exception as error:  # noqa: BLE001 - a database may raise anything, and come back
+            _log.info("expired payloads cannot be deleted now: %s", type(error).__name__)
+        self._sweep_at = time.monotonic() + _SWEEP_S
 
     def _write(self, batch: list[_Chosen]) -> None:
         payloads = [payload for chosen in batch for payload in self._payloads(chosen)]

@@ -18,6 +18,7 @@ from modelyard.core.errors import Unavailable
 from modelyard.core.payloads import CapturedPayload
 from modelyard.core.policy import Capture, Policy
 from modelyard.core.ports import Permit, Served
+from modelyard.core.rules import Rules
 from modelyard.core.signature import Signature, TensorSpec
 from modelyard.gateway.capture.capture import PayloadWriter
 
@@ -38,6 +39,7 @@ class Sink:
         self.open = threading.Event()
         self.open.set()
         self.came = threading.Event()
+        self.sweeps = threading.Event()
 
     def write(self, payloads: Sequence[CapturedPayload]) -> int:
         self.came.set()
@@ -46,6 +48,10 @@ class Sink:
             raise self.errors.pop()
         self.kept += payloads
         return len(payloads)
+
+    def sweep(self) -> int:
+        self.sweeps.set()
+        return 0
 
 
 @pytest.fixture
@@ -69,8 +75,9 @@ def _settled(rows: int = 1) -> Call:
     return call
 
 
-def _policy(**capture: Any) -> Policy:
-    return Policy(captures=(Capture(models="churn", **{"share": 100.0, **capture}),))
+def _policy(**capture: Any) -> Rules:
+    captures = (Capture(models="churn", **{"share": 100.0, **capture}),)
+    return Rules(policy=Policy(captures=captures))
 
 
 def _offer(writer: PayloadWriter, *calls: Call) -> None:
@@ -83,16 +90,16 @@ def _offer(writer: PayloadWriter, *calls: Call) -> None:
 def test_nothing_is_captured_by_default(writer: PayloadWriter) -> None:
     """A home without a policy keeps nothing, and a policy for others keeps nothing of this one."""
     assert writer.capture_of("churn") is None
-    writer.apply(_policy())
+    writer.on_rules(_policy())
     assert writer.capture_of("other") is None
     assert writer.capture_of("churn") is not None
-    writer.apply(_policy(share=0.0))
+    writer.on_rules(_policy(share=0.0))
     assert writer.capture_of("churn") is None
 
 
 def test_a_chosen_call_is_kept_with_who_and_when(writer: PayloadWriter, sink: Sink) -> None:
     """Its id, model, version, tenant, key, outcome, and the end of its time."""
-    writer.apply(_policy(retention_s=60.0))
+    writer.on_rules(_policy(retention_s=60.0))
     call = _settled(2)
     _offer(writer, call)
     writer.close()
@@ -106,7 +113,7 @@ def test_a_chosen_call_is_kept_with_who_and_when(writer: PayloadWriter, sink: Si
 
 def test_the_share_is_kept_and_no_more(writer: PayloadWriter, sink: Sink) -> None:
     """Of a thousand calls a fifth, give or take."""
-    writer.apply(_policy(share=20.0))
+    writer.on_rules(_policy(share=20.0))
     capture = writer.capture_of("churn")
     assert capture is not None
     call = _settled()
@@ -124,7 +131,7 @@ def test_a_payload_beyond_what_may_wait_is_dropped_and_counted(
 ) -> None:
     """While the registry hangs, memory does not grow; when it is back there is room again."""
     sink.open.clear()
-    writer.apply(_policy())
+    writer.on_rules(_policy())
     _offer(writer, _settled())
     assert sink.came.wait(10)
     _offer(writer, *(_settled() for _ in range(100)))
@@ -141,7 +148,7 @@ def test_a_failing_registry_is_tried_again(
     """What could not be written a moment ago is written when it can be."""
     monkeypatch.setattr("modelyard.gateway.capture.capture._AGAIN_S", 0.01)
     sink.errors = [Unavailable("registry_unavailable", "down")] * 3
-    writer.apply(_policy())
+    writer.on_rules(_policy())
     _offer(writer, _settled())
     assert sink.came.wait(10)
     while sink.errors:
@@ -154,7 +161,7 @@ def test_a_failing_registry_is_tried_again(
 def test_what_cannot_be_written_at_the_end_is_counted(writer: PayloadWriter, sink: Sink) -> None:
     """A server does not wait for ever to stop."""
     sink.errors = [Unavailable("registry_unavailable", "down")] * 100
-    writer.apply(_policy())
+    writer.on_rules(_policy())
     _offer(writer, _settled())
     assert sink.came.wait(10)
     writer.close()
@@ -166,7 +173,7 @@ def test_an_unexpected_error_ends_neither_thread_nor_server(
 ) -> None:
     """One batch is lost, and the next is kept."""
     sink.errors = [ValueError("odd")]
-    writer.apply(_policy())
+    writer.on_rules(_policy())
     with caplog.at_level(logging.ERROR):
         _offer(writer, _settled())
         assert sink.came.wait(10)
@@ -181,7 +188,7 @@ def test_a_capture_that_cannot_be_redacted_as_wished_keeps_nothing(
     writer: PayloadWriter, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A path that is none is said loudly, and captures nothing."""
-    writer.apply(_policy(redact=("$.nowhere",)))
+    writer.on_rules(_policy(redact=("$.nowhere",)))
     with caplog.at_level(logging.ERROR):
         assert writer.capture_of("churn") is None
     assert "$.nowhere" in caplog.text
@@ -189,7 +196,7 @@ def test_a_capture_that_cannot_be_redacted_as_wished_keeps_nothing(
 
 def test_a_payload_about_nobody_is_dropped_and_counted(writer: PayloadWriter, sink: Sink) -> None:
     """Where the policy names a subject."""
-    writer.apply(_policy(subject="customer"))
+    writer.on_rules(_policy(subject="customer"))
     _offer(writer, _settled())
     writer.close()
     assert sink.kept == []
@@ -203,7 +210,7 @@ def test_a_payload_too_large_for_a_table_is_dropped_and_counted(
     monkeypatch.setattr("modelyard.gateway.capture.capture._LARGEST_BYTES", 1000)
     writer = PayloadWriter(sink)
     writer.start()
-    writer.apply(_policy())
+    writer.on_rules(_policy())
     _offer(writer, _settled(500), _settled())
     writer.close()
     assert (writer.counts.too_large, writer.counts.kept) == (1, 1)
@@ -211,7 +218,7 @@ def test_a_payload_too_large_for_a_table_is_dropped_and_counted(
 
 def test_a_written_call_is_let_go(writer: PayloadWriter, sink: Sink) -> None:
     """Its tensors are not held until the next one comes."""
-    writer.apply(_policy())
+    writer.on_rules(_policy())
     call = _settled()
     seen = weakref.ref(call.inputs["x"])
     _offer(writer, call)
@@ -224,3 +231,16 @@ def test_a_written_call_is_let_go(writer: PayloadWriter, sink: Sink) -> None:
             break
         threading.Event().wait(0.005)
     assert seen() is None
+
+
+def test_what_has_expired_is_swept_now_and_then(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether anything is captured or not, and though a sweep may fail."""
+    monkeypatch.setattr("modelyard.gateway.capture.capture._SWEEP_S", 0.01)
+    writer = PayloadWriter(sink)
+    writer.start()
+    for _ in range(3):
+        sink.sweeps.clear()
+        assert sink.sweeps.wait(10)
+    writer.close()
