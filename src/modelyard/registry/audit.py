@@ -11,7 +11,7 @@ from modelyard.core.audit import Checkpoint, Flaw, Verdict
 from modelyard.core.records import AuditRow
 from modelyard.gateway.node_key import node_name
 from modelyard.registry import queries
-from modelyard.registry.auditing import chain_head
+from modelyard.registry.auditing import Entry, append, chain_head
 from modelyard.registry.chain import FIELDS, checkpoint_text, plain_row
 from modelyard.registry.database import Database
 from modelyard.registry.exports import CheckpointLine, End, Head, KeyLine, RowLine, write_line
@@ -62,6 +62,11 @@ class AuditBook:
             query = query.where(audit.c.id < before)
         with self._database.read() as connection:
             return [queries.to_audit_row(row) for row in connection.execute(query).mappings()]
+
+    def note(self, entries: Iterable[Entry]) -> None:
+        """Write down what changed no state here, but happened."""
+        with self._database.write() as connection:
+            append(connection, entries)
 
     def checkpoint(
         self, key: "Ed25519PrivateKey", *, every_rows: int = 1, every_s: float = 0.0
