@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from modelyard.core.errors import ModelyardError, Unauthenticated, Unavailable
-from modelyard.core.identity import Certificate, Peer, Principal, Verb
+from modelyard.core.identity import Peer, Principal, Verb
 from modelyard.core.ports import Headers
 from modelyard.core.rules import Key, Rules
 from modelyard.gateway.credentials import (
@@ -23,6 +23,7 @@ from modelyard.gateway.credentials import (
 from modelyard.gateway.guesses import Guesses
 from modelyard.gateway.mappings import certificate_principal
 from modelyard.gateway.permits import Allowance, Capture, KeyedPermit
+from modelyard.gateway.visits import Visits
 
 _MOST_CALLERS: Final = 10_000
 _MOST_PERMITS: Final = 100_000
@@ -101,11 +102,13 @@ class KeyedAccess:
         capture_of: CaptureOf = no_capture,
         authorities: Sequence[Authority] = (),
         guesses: Guesses | None = None,
+        visits: Visits | None = None,
     ) -> None:
         self._allowance_of = allowance_of
         self._capture_of = capture_of
         self._authorities = tuple(authorities)
         self._guesses = guesses or Guesses()
+        self._visits = visits or Visits()
         self._is_current = rules is not None
         # Digested with for a key that nobody knows, so that it costs as much as one with a wrong
         # secret.
@@ -166,14 +169,16 @@ class KeyedAccess:
         try:
             token = find_token(headers)
             if token is None:
-                return self._meet_certificate(peer.certificate)
+                return self._meet_certificate(peer)
             caller = KeyedCaller(self, self._principal_of(token))
         except Unauthenticated as error:
             raise self._refused(error, peer) from None
+        self._visits.enter(caller.principal, peer.address)
         self._keep(headers, caller)
         return caller
 
-    def _meet_certificate(self, certificate: Certificate | None) -> KeyedCaller:
+    def _meet_certificate(self, peer: Peer) -> KeyedCaller:
+        certificate = peer.certificate
         if certificate is None:
             raise no_credential()
         caller = self._by_certificate.get(certificate.sha256)
@@ -184,6 +189,7 @@ class KeyedAccess:
             caller = KeyedCaller(self, principal)
             self._make_room()
             self._by_certificate[certificate.sha256] = caller
+            self._visits.enter(principal, peer.address)
         return caller
 
     def _make_room(self) -> None:
@@ -243,5 +249,6 @@ class KeyedAccess:
     def _refused(self, error: Unauthenticated, peer: Peer) -> ModelyardError:
         # Whoever gives nothing guesses nothing.
         if error.code != "no_key":
+            self._visits.refuse(peer.address)
             self._guesses.note(peer.address)
         return error

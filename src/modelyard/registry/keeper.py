@@ -67,8 +67,9 @@ class AuditKeeper:
 
     def _look(self, *, is_last: bool) -> None:
         try:
-            # What could not be written is kept; what comes while it is, `Visits` has bounded.
-            self._unwritten = self._unwritten or self._visits.take(is_last=is_last)
+            # While something cannot be written, what comes stays with `Visits`, which bounds it.
+            if is_last or not self._unwritten:
+                self._unwritten += self._visits.take(is_last=is_last)
             if self._unwritten:
                 self._book.note(_entries(self._unwritten))
                 self._unwritten = []
@@ -78,7 +79,7 @@ class AuditKeeper:
             if not self._is_down:
                 _log.warning("the audit can be neither signed nor kept up: %s", error.message)
             self._is_down = True
-        except Exception:
+        except Exception:  # noqa: BLE001 - the next look may go well
             _log.exception("the audit can be neither signed nor kept up")
         else:
             self._is_down = False

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from modelyard.core.config import Config
@@ -29,14 +30,21 @@ class Entrance:
         from modelyard.gateway.limits.allowances import Allowances
         from modelyard.gateway.metering.metering import FOLDER as SPOOL_FOLDER
         from modelyard.gateway.metering.metering import Metering
+        from modelyard.gateway.node_key import node_key
         from modelyard.gateway.open_access import OpenAccess
         from modelyard.gateway.open_gate import OpenGate
+        from modelyard.gateway.visits import Visits
+        from modelyard.registry.keeper import AuditKeeper
         from modelyard.wiring.rules import RulesFollower
 
         self._allowances = Allowances(config.home / LIMITS_FOLDER, registry.leases)
         self._payloads = PayloadWriter(registry.payloads)
+        visits = Visits()
+        self._audit = AuditKeeper(registry.trail, partial(node_key, config.home), visits)
         keyed: KeyedAccess = KeyedAccess(
-            allowance_of=self._allowances.of, capture_of=self._payloads.capture_of
+            allowance_of=self._allowances.of,
+            capture_of=self._payloads.capture_of,
+            visits=visits,
         )
         self._follower: RulesFollower = RulesFollower(
             remembered,
@@ -60,6 +68,7 @@ class Entrance:
 
     async def start(self) -> None:
         """Follow the rules; returns when they are in force, or nobody answers."""
+        self._audit.start()
         self._metering.start()
         self._payloads.start()
         await self._follower.start()
@@ -71,3 +80,5 @@ class Entrance:
         await self._allowances.stop()
         await asyncio.to_thread(self._payloads.close)
         await asyncio.to_thread(self._metering.stop)
+        # Last: what the others have written down is signed too.
+        await asyncio.to_thread(self._audit.stop)
