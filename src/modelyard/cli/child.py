@@ -2,10 +2,11 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -16,16 +17,18 @@ _PATIENCE_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """Where it listens, and its process."""
+    """Where it listens, its process, and its administrator's key where it has just made that."""
 
     url: str
     grpc_address: str
     process: "subprocess.Popen[bytes]"
+    admin_key: str = field(default="", repr=False)
 
 
 @contextlib.contextmanager
 def serving(home: Path, port: int, grpc_port: int, log: Path) -> Iterator[Child]:
-    """`modelyard serve` on a home until the block ends, with one worker; it logs to a file.
+    """`modelyard serve` on a home until the block ends, with one worker, and asking for keys; it
+    logs to a file.
 
     Raises `Unavailable` with the last line of the log where it does not come up.
     """
@@ -34,7 +37,10 @@ def serving(home: Path, port: int, grpc_port: int, log: Path) -> Iterator[Child]
     ports = ["--host", "127.0.0.1", "--port", str(port), "--grpc-port", str(grpc_port)]
     with log.open("wb") as file:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and verb, no shell
-            [*command, *ports], stdout=subprocess.PIPE, stderr=file
+            [*command, *ports],
+            stdout=subprocess.PIPE,
+            stderr=file,
+            env={**os.environ, "MODELYARD_OPEN": "false"},
         )
     with process:
         try:
@@ -42,7 +48,8 @@ def serving(home: Path, port: int, grpc_port: int, log: Path) -> Iterator[Child]
             if not line:
                 raise _no_server(log)
             told = json.loads(line)
-            yield Child(told["url"], f"{told['host']}:{told['grpc_port']}", process)
+            address = f"{told['host']}:{told['grpc_port']}"
+            yield Child(told["url"], address, process, told.get("admin_key", ""))
         finally:
             _stop(process)
 

@@ -34,6 +34,7 @@ MODEL: Final = "breast-cancer"
 _DEFAULT_HOME: Final = Path(".modelyard") / "demo"
 _TOLERANCE: Final = 1e-5
 _SWAP_S: Final = 20.0
+_KEY_S: Final = 86_400.0
 _RECIPE: Final = """\
 name = "breast-cancer"
 target = "diagnosis"
@@ -100,7 +101,7 @@ def demo(
             story.roll_back(child, first)
             say(f"\nAll of it took {time.monotonic() - started:.1f} s.")
             if not once:
-                _leave_running(child, story.folder)
+                _leave_running(child, story)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ class _Story:
         self._yard = yard
         self._clock = clock
         self.folder = yard.config.home / "demo"
+        self.key = ""
 
     def first_version(self) -> _Made:
         """A table on disk becomes version 1."""
@@ -180,12 +182,17 @@ class _Story:
         from modelyard.cli.child import serving
 
         route = self._yard.deploy(_reference(made.version))
+        issued = self._yard.registry.keys.create(
+            name="demo", models=[MODEL], lifetime_s=_KEY_S, actor=self._yard.actor
+        )
+        self.key = issued.text
         log = self.folder / "server.log"
         with serving(self._yard.config.home, port, grpc_port, log) as child:
             self._clock.tell(
                 f"Deployed version {route.number} and started a server: {child.url} and gRPC at "
                 f"{child.grpc_address}."
             )
+            self._call_without_key(child)
             yield child
 
     def call(self, child: "Child", made: _Made) -> None:
@@ -198,7 +205,7 @@ class _Story:
         self._call_with_client(child, sample, own, estimator.predict_proba(sample))
         signature = self._yard.registry.bundle(made.version).manifest.signature
         try:
-            labels = infer_over_grpc(child.grpc_address, MODEL, signature, sample)
+            labels = infer_over_grpc(child.grpc_address, self.key, MODEL, signature, sample)
         except MissingExtra as missing:
             self._clock.tell(f"It answers over gRPC too; {missing.message}.")
             return
@@ -207,8 +214,19 @@ class _Story:
             f"Called it over gRPC, the Open Inference Protocol: the same {len(own)} labels."
         )
 
+    def _call_without_key(self, child: "Child") -> None:
+        import httpx
+
+        refused = httpx.post(f"{child.url}/predict/{MODEL}").status_code
+        if refused != httpx.codes.UNAUTHORIZED:
+            raise Internal("demo_open", f"a call without a key was answered with {refused}")
+        self._clock.tell(
+            f"Called it without a key: refused ({refused}). Made a key that may call this model "
+            "and nothing else, for a day."
+        )
+
     def _call_rest(self, child: "Child", own: str) -> None:
-        with Caller(child.url, MODEL, self.folder / "row.json") as caller:
+        with Caller(child.url, self.key, MODEL, self.folder / "row.json") as caller:
             answer = caller.post()
         _agree([answer["prediction"]], [own])
         chance = answer["probabilities"][own]
@@ -222,7 +240,7 @@ class _Story:
     ) -> None:
         from modelyard.client import Client
 
-        with Client(child.url) as client:
+        with Client(child.url, key=self.key) as client:
             _agree([str(label) for label in client.predict(MODEL, sample)], own)
             largest = float(abs(client.predict_proba(MODEL, sample) - chances).max())
         if largest > _TOLERANCE:
@@ -253,7 +271,7 @@ class _Story:
     def _deploy_under_calls(self, child: "Child", made: _Made, act: Callable[[], object]) -> int:
         """Change the route, and call until the change is seen; every call must be answered."""
         deadline = time.monotonic() + _SWAP_S
-        with Caller(child.url, MODEL, self.folder / "row.json") as caller:
+        with Caller(child.url, self.key, MODEL, self.folder / "row.json") as caller:
             caller.post()
             act()
             while caller.post()["version"] != made.version.number:
@@ -327,10 +345,16 @@ def _agree(answers: Sequence[str], own: Sequence[str]) -> None:
         raise Internal("demo_differs", "the server's labels are not the estimator's own")
 
 
-def _leave_running(child: "Child", folder: Path) -> None:
+def _leave_running(child: "Child", story: _Story) -> None:
     say(f"\nThe server goes on until Ctrl-C:  {child.url}  gRPC {child.grpc_address}\n")
-    say(f"  curl {child.url}/predict/{MODEL} -d @{folder / 'row.json'}")
-    say(f"  modelyard --home {folder.parent} models show {MODEL}\n")
+    if child.admin_key:
+        say(f"  The administrator's key, shown this once: {child.admin_key}")
+    say(f"  export MODELYARD_KEY={story.key}")
+    say(
+        f'  curl -H "Authorization: Bearer $MODELYARD_KEY" {child.url}/predict/{MODEL} '
+        f"-d @{story.folder / 'row.json'}"
+    )
+    say(f"  modelyard --home {story.folder.parent} models show {MODEL}\n")
     sys.stdout.flush()
     with contextlib.suppress(KeyboardInterrupt):
         status = child.process.wait()

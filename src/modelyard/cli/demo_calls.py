@@ -16,10 +16,12 @@ _TIMEOUT_S: Final = 10.0
 class Caller:
     """Posts one row, kept in a file, as often as asked; any answer but a good one raises."""
 
-    def __init__(self, url: str, model: str, row: Path) -> None:
+    def __init__(self, url: str, key: str, model: str, row: Path) -> None:
         import httpx
 
-        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S)
+        self._client = httpx.Client(
+            base_url=url, timeout=_TIMEOUT_S, headers={"authorization": f"Bearer {key}"}
+        )
         self._path = f"/predict/{model}"
         self._body = row.read_bytes()
         self.answers = 0
@@ -44,7 +46,9 @@ class Caller:
         return content
 
 
-def infer_over_grpc(address: str, model: str, signature: "Signature", rows: object) -> list[str]:
+def infer_over_grpc(
+    address: str, key: str, model: str, signature: "Signature", rows: object
+) -> list[str]:
     """The labels of rows: raw tensors there, raw labels back. Raises `MissingExtra`."""
     try:
         import grpc
@@ -66,7 +70,8 @@ def infer_over_grpc(address: str, model: str, signature: "Signature", rows: obje
             request_serializer=ModelInferRequest.SerializeToString,
             response_deserializer=ModelInferResponse.FromString,
         )
-        return _labels(infer(request, timeout=_TIMEOUT_S))
+        metadata = (("authorization", f"Bearer {key}"),)
+        return _labels(infer(request, metadata=metadata, timeout=_TIMEOUT_S))
 
 
 def _labels(response: Any) -> list[str]:

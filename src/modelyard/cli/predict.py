@@ -51,9 +51,10 @@ def predict(
     if local and server is not None:
         raise typer.BadParameter("--local and --server exclude each other")
     settings, reference = Settings.of(context), parse_reference(model)
-    url = "" if local else server or settings.config().server
+    config = settings.config()
+    url = "" if local else server or config.server
     write = writer(output_format)
-    opening = _remote(url, reference) if url else _local(settings, reference)
+    opening = _remote(url, config.key, reference) if url else _local(settings, reference)
     with opening as answering, open_input(rows) as file:
         start = 0
         for chunk in read_chunks(file, rows, answering.signature.columns, input_format):
@@ -83,7 +84,7 @@ def _local(settings: Settings, reference: "Reference") -> Iterator[_Answering]:
 
 
 @contextlib.contextmanager
-def _remote(url: str, reference: "Reference") -> Iterator[_Answering]:
+def _remote(url: str, key: str, reference: "Reference") -> Iterator[_Answering]:
     from modelyard.client import Client
     from modelyard.client.messages import read_signature
     from modelyard.core.errors import Invalid
@@ -94,7 +95,7 @@ def _remote(url: str, reference: "Reference") -> Iterator[_Answering]:
             f"a server answers for versions: name the one that '{reference}' means, or use --local",
             field="alias",
         )
-    with Client(url) as client:
+    with Client(url, key=key) as client:
         signature = read_signature(client.metadata(reference.model, reference.version))
 
         def run(inputs: "Mapping[str, Array]") -> "Mapping[str, Array]":

@@ -18,14 +18,17 @@ class Client:
     where nothing answers, `TimedOut` where the answer does not come within `timeout_s`. A call
     is sent again only if it cannot have run: no connection, or refused with 503 and a
     `Retry-After` of a few seconds.
+
+    `key` is an API key, by default that in the environment variable `MODELYARD_KEY`. Of a server
+    with certificates of one's own, `SSL_CERT_FILE` names who vouches for them.
     """
 
-    def __init__(self, url: str, timeout_s: float = 30.0, api_key: str | None = None) -> None:
+    def __init__(self, url: str, timeout_s: float = 30.0, key: str | None = None) -> None:
         # Here and not above: httpx would double the time that importing this module takes.
-        from modelyard.client.transport import Server, Transport
+        from modelyard.client.transport import Server, Transport, key_of
 
         self._session = Session()
-        self._transport = Transport(Server(url, timeout_s, api_key))
+        self._transport = Transport(Server(url, timeout_s, key_of(key)))
 
     def predict(self, model: str, rows: object, version: int | None = None) -> Array:
         """The label or value of each row.
@@ -99,11 +102,11 @@ class Client:
 class AsyncClient:
     """`Client` for asyncio: the same methods, awaited."""
 
-    def __init__(self, url: str, timeout_s: float = 30.0, api_key: str | None = None) -> None:
-        from modelyard.client.transport import AsyncTransport, Server
+    def __init__(self, url: str, timeout_s: float = 30.0, key: str | None = None) -> None:
+        from modelyard.client.transport import AsyncTransport, Server, key_of
 
         self._session = Session()
-        self._transport = AsyncTransport(Server(url, timeout_s, api_key))
+        self._transport = AsyncTransport(Server(url, timeout_s, key_of(key)))
 
     async def predict(self, model: str, rows: object, version: int | None = None) -> Array:
         """The label or value of each row; see `Client.predict`."""

@@ -1,8 +1,9 @@
 """HTTP with httpx: requests to it, its responses and exceptions back to values of ours."""
 
 import asyncio
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
@@ -18,13 +19,22 @@ _LIMITS: Final = httpx.Limits(
 )
 
 
+def key_of(given: str | None) -> str | None:
+    """The key to send: what is given, or the environment's; raises `Invalid` for no key at all."""
+    key = os.environ.get("MODELYARD_KEY", "") if given is None else given
+    key = key.strip()
+    if not key.isascii() or any(not each.isprintable() for each in key):
+        raise Invalid("bad_key", "the key holds characters that no key has", field="key")
+    return key or None
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """Where a client's requests go, and how long it waits for their answers."""
 
     url: str
     timeout_s: float
-    api_key: str | None
+    key: str | None = field(repr=False)
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
@@ -39,8 +49,8 @@ class Server:
         """Headers of every request."""
         # Numbers in binary hardly shrink, and packing them costs the server more than the call.
         headers = {"accept-encoding": "identity"}
-        if self.api_key is not None:
-            headers["authorization"] = f"Bearer {self.api_key}"
+        if self.key is not None:
+            headers["authorization"] = f"Bearer {self.key}"
         return headers
 
     def failure(self, error: httpx.TransportError) -> Failure:

@@ -86,7 +86,8 @@ class Plan(msgspec.Struct, frozen=True):
 
     Each connection goes round the asks and begins with another, so that an answer which belongs to
     somebody else is seen to be wrong. `per_second`, over all connections, paces them; 0 sends the
-    next request as soon as the last is answered.
+    next request as soon as the last is answered. `headers` are lines, as `Name: value`, and go as
+    metadata over gRPC.
     """
 
     url: str
@@ -193,13 +194,15 @@ class Traffic:
         parts = urlsplit(self.plan.url)
         async with grpc.aio.insecure_channel(parts.netloc, options=_OWN_CONNECTION) as channel:
             call = channel.unary_unary(parts.path)
+            lines = (line.split(": ", 1) for line in self.plan.headers)
+            metadata = tuple((name.lower(), value) for name, value in lines)
             for ask in self._asks(number):
                 if self._stopping.is_set():
                     return
                 began = time.perf_counter()
                 self.tally.sent += 1
                 try:
-                    body = await call(ask.body, timeout=_PATIENCE_S)
+                    body = await call(ask.body, metadata=metadata, timeout=_PATIENCE_S)
                     status = "OK"
                 except grpc.aio.AioRpcError as error:
                     body, status = (error.details() or "").encode(), error.code().name
@@ -341,6 +344,7 @@ def main() -> None:
     )
     parser.add_argument("url", nargs="?", help="without it, a plan is read from standard input")
     parser.add_argument("--body", default="", help="file that holds the request's body")
+    parser.add_argument("--header", action="append", default=[], help="as in 'X-API-Key: my_...'")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--per-second", type=float, default=0.0)
     chosen = parser.parse_args()
@@ -354,6 +358,7 @@ def main() -> None:
             (Ask(body, {"answered": b""}),),
             connections=chosen.connections,
             per_second=chosen.per_second,
+            headers=tuple(chosen.header),
         )
     asyncio.run(_main(plan))
 

@@ -11,6 +11,7 @@ STEPS = (
     "Trained a forest of 100 trees",
     "Published breast-cancer:1",
     "Deployed version 1 and started a server",
+    "Called it without a key: refused (401)",
     "Called it over REST",
     "Called it with the Python client, 569 rows",
     "Called it over gRPC",
@@ -45,12 +46,19 @@ def test_the_demo_leaves_a_server_until_it_is_interrupted(modelyard: Any) -> Non
     )
     with process:
         assert process.stdout is not None
-        line = ""
+        key, line = "", ""
         while not line.startswith("  curl "):
             line = process.stdout.readline()
             assert line, "the demo ended early"
-        answer = subprocess.run(line.split(), capture_output=True, check=True, text=True)
-        assert '"prediction":"malignant"' in answer.stdout
+            if line.startswith("  export MODELYARD_KEY="):
+                key = line.strip().partition("=")[2]
+        for environment, wanted in (
+            ({"MODELYARD_KEY": key}, '"prediction":"malignant"'),
+            ({"MODELYARD_KEY": ""}, '"kind":"unauthenticated"'),
+        ):
+            typed = ["bash", "-c", line.strip()]
+            answer = subprocess.run(typed, capture_output=True, text=True, env=environment)
+            assert wanted in answer.stdout
         address = re.search(r"http://([\d.]+):(\d+)", line)
         assert address is not None
         process.send_signal(signal.SIGINT)

@@ -181,5 +181,5 @@ def test_no_answer_in_time_is_a_timeout(connect: Any, script: Script) -> None:
 
 def test_the_key_goes_with_every_request(connect: Any, script: Script) -> None:
     """An API key is sent as a bearer token."""
-    connect(script.url, api_key="secret").infer("m", X)
+    connect(script.url, key="secret").infer("m", X)
     assert {authorization for _, authorization in script.seen} == {"Bearer secret"}

@@ -13,15 +13,15 @@ from litestar.handlers import HTTPRouteHandler
 
 from modelyard.api.admin.handlers import Office, admin_router
 from modelyard.api.admin.problems import check_key, problem
-from modelyard.api.asks import request_id_of
 from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.errors import error_body, error_headers, status_of
-from modelyard.api.http.guard import guard_of, headers_of, is_let_in, peer_of
+from modelyard.api.http.guard import guard_of, headers_of, is_let_in, peer_of, request_id
 from modelyard.api.http.handlers.desk import AnyRequest, Desk
 from modelyard.api.http.handlers.oip import oip_handlers
 from modelyard.api.http.handlers.pages import page_handlers
 from modelyard.api.http.handlers.repository import repository_handlers
 from modelyard.api.http.handlers.v1 import v1_handlers
+from modelyard.api.http.manners import add_headers
 from modelyard.core.administration.paths import is_administration
 from modelyard.core.administration.port import Reception
 from modelyard.core.errors import Internal, Invalid, ModelyardError, NotFound
@@ -61,6 +61,7 @@ def make_application(
         openapi_config=None,
         logging_config=None,
         guards=[guard_of(access)],
+        before_send=[add_headers],
         exception_handlers={Exception: partial(_answer_error, access)},
     )
 
@@ -75,7 +76,7 @@ def _answer_error(access: Access, request: AnyRequest, error: Exception) -> Resp
         given = error.headers or {}
         headers = {name: value for name, value in given.items() if name.lower() == "allow"}
     if is_administration(request.url.path):
-        return problem(ours, request.url.path, request_id_of(headers_of(request)), headers)
+        return problem(ours, request.url.path, request_id(request), headers)
     headers |= error_headers(ours)
     return Response(
         error_body(ours),
@@ -106,5 +107,8 @@ def _as_ours(request: AnyRequest, error: Exception) -> ModelyardError:
             return NotFound("unknown_path", f"there is nothing at {path:.200}; see /openapi.json")
         if error.status_code < 500:
             return Invalid("bad_request", error.detail)
-    _log.error("%s %s failed", request.method, path, exc_info=error)
-    return Internal("internal", "the server failed on this request; see its log")
+    _log.error("request %s: %s failed", request_id(request), request.method, exc_info=error)
+    return Internal(
+        "internal",
+        f"the server failed on this request; its log has the reason under {request_id(request)}",
+    )

@@ -8,11 +8,15 @@ from litestar.handlers.base import BaseRouteHandler
 
 from modelyard.api.asks import Asks, actor_of, admitted, request_id_of
 from modelyard.api.http.surroundings import PEER
+from modelyard.core.errors import Denied
 from modelyard.core.identity import UNKNOWN_PEER, Actor, Peer, Verb
 from modelyard.core.ports import Access, Headers
 
 ASKS: Final = "asks"
 """The option of a handler that says what it asks for: a `Verb`, or `PUBLIC`."""
+_REQUEST_ID: Final = "modelyard.request_id"
+
+_CHANGING: Final = frozenset({Verb.DEPLOY, Verb.ADMIN})
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
 Guard = Callable[[AnyConnection, BaseRouteHandler], Awaitable[None]]
@@ -34,13 +38,14 @@ def guard_of(access: Access) -> Guard:
     """
 
     async def let_in(connection: AnyConnection, handler: BaseRouteHandler) -> None:
-        connection.scope["user"] = admitted(
-            access,
-            handler.opt.get(ASKS),
-            headers_of(connection),
-            peer_of(connection),
-            connection.path_params.get("model"),
-        )
+        asks = handler.opt.get(ASKS)
+        headers = headers_of(connection)
+        model = connection.path_params.get("model")
+        caller = admitted(access, asks, headers, peer_of(connection), model)
+        if asks in _CHANGING and not caller.principal.key and b"origin" in headers:
+            # A page in this machine's browser sends this, and can reach an open server too.
+            raise Denied("from_a_page", "a web page changes nothing here without a key")
+        connection.scope["user"] = caller
 
     return let_in
 
@@ -64,4 +69,17 @@ def peer_of(connection: AnyConnection) -> Peer:
 
 def acting(connection: AnyConnection) -> Actor:
     """Who changes something by this request, for the audit."""
-    return actor_of(connection.user, peer_of(connection), request_id_of(headers_of(connection)))
+    return actor_of(connection.user, peer_of(connection), request_id(connection))
+
+
+def request_id(connection: AnyConnection) -> str:
+    """The id of a request, the same for its answer, its audit and the log."""
+    return id_of_scope(connection.scope)
+
+
+def id_of_scope(scope: Any) -> str:
+    """`request_id`, for who has only the scope."""
+    found: str | None = scope.get(_REQUEST_ID)
+    if found is None:
+        found = scope[_REQUEST_ID] = request_id_of(dict(scope["headers"]))
+    return found

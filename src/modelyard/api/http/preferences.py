@@ -22,6 +22,7 @@ _ECHOED: Final = (
 )
 """Headers by which callers and clouds tell answers apart: sent back as they came."""
 _SPECIAL: Final = frozenset((TIMEOUT, _ENVOY_TIMEOUT, _ACCEPT_ENCODING, *_ECHOED))
+_LONGEST_ECHO: Final = 1024
 _MAX_DIGITS: Final = 12
 
 
@@ -76,7 +77,9 @@ def preferences_of(headers: Headers) -> Preferences | None:
     """The wishes in a head; None, as nearly always, where it has none."""
     if _SPECIAL.isdisjoint(headers):
         return None
-    echo = b"".join(b"%b: %b\r\n" % (name, headers[name]) for name in _ECHOED if name in headers)
+    echo = b"".join(
+        b"%b: %b\r\n" % (name, headers[name]) for name in _ECHOED if _is_short(headers, name)
+    )
     try:
         timeout_ms = _timeout_ms(headers)
         accepted = headers.get(_ACCEPT_ENCODING)
@@ -86,6 +89,11 @@ def preferences_of(headers: Headers) -> Preferences | None:
     if timeout_ms is None and coding is None and not echo:
         return None
     return Preferences(timeout_ms, coding, echo)
+
+
+def _is_short(headers: Headers, name: bytes) -> bool:
+    value = headers.get(name)
+    return value is not None and len(value) <= _LONGEST_ECHO
 
 
 def _timeout_ms(headers: Headers) -> int | None:

@@ -305,3 +305,43 @@ def test_callers_are_told_apart_among_many_connections(server: Serving, ring: Ri
     for thread in threads:
         thread.join(30)
     assert answers == {name: {status} for name, status in names.items()}
+
+
+def test_a_request_has_an_id(server: Serving, ring: Ring, node: Node) -> None:
+    """The caller's own where it is short and clean, else one that is made; the audit has the same."""
+    load = f"{server.url}/v2/repository/models/ours/load"
+    for given, is_taken in (("r-7", True), ("x" * 129, False), ("two words", False), (None, False)):
+        headers = {**ring.bearer("deployer"), **({"x-request-id": given} if given else {})}
+        told = httpx.post(load, headers=headers).headers["x-request-id"]
+        assert (told == given) is is_taken
+        assert node.actors[-1].request_id == told
+
+
+def test_answers_are_for_nobody_elses_cache(server: Serving, ring: Ring) -> None:
+    """Good or refused, nothing of the application is stored, or read as another type."""
+    for path, headers in (("/v2", ring.bearer("caller")), ("/v2", {}), ("/nothing", {}), ("/", {})):
+        answer = httpx.get(server.url + path, headers=headers)
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_page_runs_nothing_and_lies_in_no_frame(server: Serving, ring: Ring) -> None:
+    """Not even what a model's name would smuggle in."""
+    headers = httpx.get(server.url, headers=ring.bearer("caller")).headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "script-src" not in policy
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_a_web_page_changes_nothing_on_an_open_server(node: Node) -> None:
+    """Every page in a browser of the machine can reach it, and says where it comes from."""
+    before = len(node.actors)
+    with serving({"ours": FunctionRuntime(VECTOR, double)}, operations=node) as server:
+        load = f"{server.url}/v2/repository/models/ours/load"
+        refused = httpx.post(load, headers={"origin": "https://evil.test"})
+        assert (refused.status_code, refused.json()["code"]) == (403, "from_a_page")
+        assert len(node.actors) == before
+        assert httpx.post(load).status_code == 200
+        assert node.actors[-1].name == "anybody"

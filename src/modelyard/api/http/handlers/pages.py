@@ -8,6 +8,7 @@ from modelyard.api.asks import PUBLIC, seen_listings
 from modelyard.api.http.contracts import INVOCATIONS, LIVE, READY, SCORE
 from modelyard.api.http.guard import CALL, asking
 from modelyard.api.http.handlers.desk import AnyRequest, Desk, json_response
+from modelyard.api.http.manners import PAGE_HEADERS
 from modelyard.api.http.openapi import document
 from modelyard.api.http.welcome import page
 from modelyard.core.errors import NotFound, Unavailable
@@ -37,11 +38,7 @@ def page_handlers(desk: Desk) -> list[HTTPRouteHandler]:
         return Response(
             page(desk.exchange, seen_listings(desk.exchange, request.user.principal), base_url),
             media_type=MediaType.HTML,
-            headers={
-                "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
-                "x-content-type-options": "nosniff",
-                "referrer-policy": "no-referrer",
-            },
+            headers=PAGE_HEADERS,
         )
 
     # GET of the health paths is answered by the protocol class, and never comes here.
