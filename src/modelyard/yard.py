@@ -20,8 +20,9 @@ from modelyard.core.rollout import Plan, Rollout
 from modelyard.core.route import Route
 from modelyard.registry.administration.local import LocalAdministration
 from modelyard.registry.registry import Registry
+from modelyard.registry.vault import Vault
 from modelyard.wiring.administration import make_administration
-from modelyard.wiring.registry import blob_store, open_registry
+from modelyard.wiring.registry import blob_store, keyring, open_registry
 
 if TYPE_CHECKING:
     from modelyard.bundle.manifest import Card, Evaluation, Lineage
@@ -67,6 +68,11 @@ class Yard:
     def administration(self) -> LocalAdministration:
         """Everything that can be asked of the home, as servers offer it too."""
         return make_administration(self.config, self.registry, self.actor)
+
+    @property
+    def vault(self) -> Vault:
+        """What of the home is encrypted, and with which keys."""
+        return self.registry.vault(blob_store(self.config), keyring(self.config))
 
     # Making versions
 

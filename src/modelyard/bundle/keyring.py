@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.keywrap import (
     aes_key_wrap,
 )
 
-from modelyard.core.errors import Invalid, ModelyardError, Unavailable
+from modelyard.bundle.draft import Draft
+from modelyard.core.errors import Invalid, ModelyardError, NotFound, Unavailable
 
 KEY_BYTES: Final = 32
 _ID_BYTES: Final = 8
@@ -137,6 +138,26 @@ def key_id(secret: bytes) -> str:
 def make_key() -> str:
     """A new key as text."""
     return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+
+
+def add_key(file: Path) -> WrappingKey:
+    """A new key, put before those in a file, which is made for this user alone where it is not.
+
+    The file is replaced whole; raises `Unavailable` for one that others may read or holds no keys.
+    """
+    present = ""
+    if file.exists():
+        present = _from_file(str(file))
+        parse_keys(present)
+    if not file.parent.is_dir():
+        raise NotFound("no_such_folder", f"there is no folder {file.parent}; make it first")
+    text = make_key()
+    with Draft(file.parent) as draft:
+        # Before anything is in it.
+        os.fchmod(draft.file.fileno(), 0o600)
+        draft.file.write(f"{text}\n{present}".encode())
+        draft.publish(file)
+    return parse_keys(text)[0]
 
 
 def parse_keys(text: str) -> tuple[WrappingKey, ...]:

@@ -20,11 +20,13 @@ from modelyard.cli import (
     demo,
     deploy,
     doctor,
+    encryption,
     identities,
     importing,
     keys,
     limits,
     models,
+    payloads,
     policy,
     predict,
     promote,
@@ -65,8 +67,10 @@ _VERBS: Final = (
     "limits",
     "policy",
     "usage",
+    "payloads",
     "approvals",
     "audit",
+    "encryption",
     "config",
     "doctor",
 )
@@ -111,6 +115,8 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(usage.app, name="usage")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(audit.app, name="audit")
+app.add_typer(payloads.app, name="payloads")
+app.add_typer(encryption.app, name="encryption")
 app.command("doctor", cls=Verb)(doctor.doctor)
 app.command("config", cls=Verb)(config.config)
 

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection, func, insert, select, update
 
 from modelyard.bundle.bundle import Bundle
+from modelyard.bundle.keyring import Keyring
 from modelyard.bundle.manifest import MANIFEST_PATH, Evaluation, Threshold
 from modelyard.bundle.trust import ANYTHING, Trust, check_kind, check_policy
 from modelyard.core.approval import Change
@@ -29,6 +30,7 @@ from modelyard.registry.access import read_rules
 from modelyard.registry.approvals import ApprovalBook, make_or_ask
 from modelyard.registry.audit import AuditBook
 from modelyard.registry.auditing import audit_route, route_state, write_audit
+from modelyard.registry.blobs import LocalBlobStore
 from modelyard.registry.database import Database, unnamed
 from modelyard.registry.history import find_era, list_eras
 from modelyard.registry.keys import KeyBook
@@ -45,6 +47,7 @@ from modelyard.registry.tables import aliases, bundles, models, versions
 from modelyard.registry.tariffs import TariffBook
 from modelyard.registry.tenants import TenantBook
 from modelyard.registry.usage import UsageBook
+from modelyard.registry.vault import Vault
 
 
 class Registry:
@@ -333,6 +336,10 @@ class Registry:
     def approvals(self) -> ApprovalBook:
         """The changes that wait for a second person, and those that were decided."""
         return ApprovalBook(self._database, self._check_policy)
+
+    def vault(self, blobs: LocalBlobStore, keys: Keyring) -> Vault:
+        """The encryption of the store that it has its files in."""
+        return Vault(self._database, blobs, self.payloads, keys)
 
     @property
     def tenants(self) -> TenantBook:
