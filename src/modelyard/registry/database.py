@@ -306,6 +306,7 @@ def _name_error(error: DBAPIError) -> ModelyardError | None:
         return Unavailable(
             "registry_damaged", "the registry's database file is damaged; restore it from a copy"
         )
-    if type(cause).__name__ == "OperationalError":
+    # SQLite's errors are of this class, PostgreSQL's of classes below it: `AdminShutdown`, …
+    if any(each.__name__ == "OperationalError" for each in type(cause).__mro__):
         return Unavailable("registry_unavailable", f"the registry does not answer: {cause}")
     return None
