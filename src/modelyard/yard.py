@@ -2,6 +2,7 @@
 
 import contextlib
 import getpass
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -290,8 +291,13 @@ def _local(user: str) -> Actor:
 
 
 def _user() -> str:
+    """Who runs this process, by its uid: what the environment says is anybody's word."""
     try:
+        import pwd
+    except ImportError:
         return getpass.getuser()
-    except (OSError, KeyError):
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
         # A container's user may have no name.
-        return "unknown"
+        return f"uid {os.getuid()}"
