@@ -24,7 +24,7 @@ from modelyard.api.http.handlers.v1 import v1_handlers
 from modelyard.api.http.manners import add_headers
 from modelyard.core.administration.paths import is_administration
 from modelyard.core.administration.port import Reception
-from modelyard.core.errors import Internal, Invalid, ModelyardError, NotFound
+from modelyard.core.errors import Internal, Invalid, Kind, ModelyardError, NotFound
 from modelyard.core.ports import Access, Exchange, Operations
 
 _log = logging.getLogger(__name__)
@@ -69,10 +69,11 @@ def make_application(
 def _answer_error(access: Access, request: AnyRequest, error: Exception) -> Response[bytes]:
     ours = _as_ours(request, error)
     headers = {}
-    if isinstance(error, HTTPException):
+    is_refused = ours.kind is not Kind.UNAUTHENTICATED and not is_let_in(request)
+    if is_refused and (isinstance(error, HTTPException) or is_administration(request.url.path)):
         # Where nothing was dispatched to, who has no key hears only that.
-        refusal = None if is_let_in(request) else _refusal(access, request)
-        ours = refusal or ours
+        ours = _refusal(access, request) or ours
+    if isinstance(error, HTTPException):
         given = error.headers or {}
         headers = {name: value for name, value in given.items() if name.lower() == "allow"}
     if is_administration(request.url.path):
