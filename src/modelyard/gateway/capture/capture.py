@@ -113,7 +113,7 @@ class PayloadWriter:
         self._thread = threading.Thread(target=self._run, name="payloads", daemon=True)
         self._told_at = float("-inf")
         # Not all workers at once.
-        self._sweep_at = time.monotonic() + _SWEEP_S * random.random()  # noqa: S311
+        self._sweep_at = time.monotonic() + random.random()  # noqa: S311
 
     def on_rules(self, rules: Rules) -> None:
         """Go by the policy of these rules from now on; permits must be made anew."""
