@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from modelyard.core.masking import mask
+
 if TYPE_CHECKING:
     from modelyard.core.limits import Headroom
 
@@ -40,10 +42,12 @@ class ModelyardError(Exception):
         field: str | None = None,
         retry_after_s: float | None = None,
     ) -> None:
+        # A caller who puts a key where a name belongs would see it in a log, and so would others.
+        message = mask(message)
         super().__init__(message)
         self.code = code
         self.message = message
-        self.field = field
+        self.field = None if field is None else mask(field)
         self.retry_after_s = retry_after_s
 
 
