@@ -308,7 +308,7 @@ def test_callers_are_told_apart_among_many_connections(server: Serving, ring: Ri
 
 
 def test_a_request_has_an_id(server: Serving, ring: Ring, node: Node) -> None:
-    """The caller's own where it is short and clean, else one that is made; the audit has the same."""
+    """The caller's own where it is short and clean, else one that is made; so has the audit."""
     load = f"{server.url}/v2/repository/models/ours/load"
     for given, is_taken in (("r-7", True), ("x" * 129, False), ("two words", False), (None, False)):
         headers = {**ring.bearer("deployer"), **({"x-request-id": given} if given else {})}
