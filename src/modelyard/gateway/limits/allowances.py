@@ -237,8 +237,7 @@ class Allowances:
                 for pocket in list(self._pockets.values()):
                     if isinstance(pocket, QuotaPocket):
                         pocket.look_at_clock()
-                if self._limits or self._pockets:
-                    await self._leasing.round()
+                await self._leasing.round()
             except ModelyardError as error:
                 _log.warning("%s", error.message)
 

@@ -71,6 +71,7 @@ class Leasing:
         self._wanted: set[QuotaPocket] = set()
         self._task: asyncio.Task[None] | None = None
         self._is_down = False
+        self._may_hold = True
         self.limits: Mapping[str, Limit] = {}
         # Its own thread: a registry that hangs holds up nobody else's work.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="modelyard-leases")
@@ -89,7 +90,12 @@ class Leasing:
             self._till.cells[Head.NODES] = max(alive, 1)
 
     async def round(self) -> None:
-        """Report, renew, answer wants, and close what is over: for the home, when it is time."""
+        """Report, renew, answer wants, and close what is over: for the home, when it is time.
+
+        Without limits, and when the home's last lease is closed, there is nothing to do.
+        """
+        if not self.limits and not self._may_hold:
+            return
         with self._till:
             beats = self._is_time(Head.NEXT_BEAT, _BEAT_NS)
             looks = self._is_time(Head.NEXT_ROUND, _ROUND_NS)
@@ -166,6 +172,7 @@ class Leasing:
         held = await self._ask_store(self._store.held, self._till.node)
         if held is None:
             return
+        self._may_hold = any(lease.granted > lease.spent for lease in held)
         now_s = self._clock.wall()
         asks = []
         with self._till:

@@ -180,6 +180,10 @@ class PoolPocket(Pocket):
         self._cells[self._at + TAKEN] -= left
         self._hold(0)
 
+    def finds_more(self, amount: int) -> bool:
+        """Whether dead workers leave enough behind."""
+        return self._till.bury(self._clock.monotonic_ns()) and self.free() >= amount
+
     def _return(self, amount: int) -> None:
         """What a call gives back is at hand for the next, or there for all where little is left."""
         self.left += amount
@@ -214,7 +218,7 @@ class ConcurrencyPocket(PoolPocket):
 
     def lacks(self, amount: int) -> ModelyardError | None:
         """Refused, unless others have room that they do not use."""
-        if self._most > 0 and self.is_held_by_others():
+        if self.finds_more(amount) or (self._most > 0 and self.is_held_by_others()):
             return None
         error = Exhausted(
             "concurrency_exceeded",
@@ -286,6 +290,8 @@ class QuotaPocket(PoolPocket):
     def lacks(self, amount: int) -> ModelyardError | None:
         """Refused where the registry has nothing, and others have nothing that they do not use."""
         cells, now_ns = self._till.cells, self._clock.monotonic_ns()
+        if self.finds_more(amount):
+            return None
         refused_at = cells[self.row + Cell.REFUSED_AT]
         if refused_at and 0 <= now_ns - refused_at < _REFUSAL_NS:
             return None if self.is_held_by_others() else self.exhausted()

@@ -40,6 +40,7 @@ _HEADER: Final = 512
 _WIDTH: Final = 16
 _COLUMN_WIDTH: Final = 4
 _PATIENCE_S: Final = 0.1
+_BURY_NS: Final = 20_000_000
 _IDLE_NS: Final = 600_000_000_000
 
 TAKEN: Final = 0
@@ -170,6 +171,7 @@ class Till:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._descriptor = os.open(folder / "till", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._columns: list[Column] = []
+        self._buried_ns = 0
         self.columns: list[memoryview[int]] = []
         """The cells of every column, for sums."""
         try:
@@ -368,11 +370,16 @@ class Till:
             if not column.is_mine
         )
 
-    def bury(self) -> None:
-        """Give back what dead workers held. Under the lock."""
-        for column in self._columns:
-            if not column.is_mine:
-                self._bury(column)
+    def bury(self, now_ns: int) -> bool:
+        """Give back what dead workers held, but not too often; whether any is dead.
+
+        Under the lock.
+        """
+        if 0 <= now_ns - self._buried_ns < _BURY_NS:
+            return False
+        self._buried_ns = now_ns
+        # Of all of them, not only of the first.
+        return any([not column.is_mine and self._bury(column) for column in self._columns])
 
     def depart(self) -> bool:
         """Be no worker of this home any more; whether none is left now, and this one may speak.
