@@ -6,6 +6,10 @@ ONNX, XGBoost and LightGBM files are data: their readers build no Python objects
 names Python types, so every name must be on the list here; the list is never read from the file.
 """
 
+import io
+import struct
+import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -22,6 +26,10 @@ KNOWN_DOMAINS: Final = frozenset(
     {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training", "com.microsoft"}
 )
 """Operator domains that a stock onnxruntime implements itself."""
+
+_SMALL_BYTES: Final = 64 * 1024 * 1024
+_MOST_GROWTH: Final = 100
+"""How many times its size a compressed file may become; real models stay far below."""
 
 _DISTANCES: Final = (
     "BrayCurtis", "Canberra", "Chebyshev", "Dice", "Euclidean", "Hamming", "Haversine", "Jaccard",
@@ -158,12 +166,11 @@ def check_skops(data: bytes) -> list[str]:
         from skops.io import get_untrusted_types
     except ImportError:
         raise MissingExtra("sklearn", "opening a skops file") from None
+    _check_zip(data)
     try:
         named = set(get_untrusted_types(data=data))
     except Exception as error:  # noqa: BLE001 - any failure to read hostile bytes is a refusal
-        raise Invalid(
-            "bad_skops", f"this is no readable skops file: {type(error).__name__}: {error!s:.200}"
-        ) from None
+        raise _bad_skops(f"{type(error).__name__}: {error}") from None
     strangers = sorted(named - TRUSTED_TYPES)
     if strangers:
         raise UntrustedFormat(
@@ -173,6 +180,35 @@ def check_skops(data: bytes) -> list[str]:
             field=strangers[0],
         )
     return sorted(named)
+
+
+def _check_zip(data: bytes, depth: int = 0) -> None:
+    """Refuse a zip that would grow beyond reason, and one that says the same name twice.
+
+    The sizes of its directory are what is read at most, whatever its members say themselves.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            size = sum(member.file_size for member in members)
+            if size > max(_SMALL_BYTES, _MOST_GROWTH * len(data)):
+                raise _bad_skops(f"its {len(data)} bytes would become {size}")
+            if len({member.filename for member in members}) != len(members):
+                raise _bad_skops("it has two members of one name")
+            # scipy's matrices are zips of their own.
+            inner = [each for each in members if each.filename.endswith(".npz")]
+            if inner and depth:
+                raise _bad_skops("it has zips in zips in zips")
+            for member in inner:
+                _check_zip(archive.read(member), depth + 1)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        raise _bad_skops(str(error)) from None
+    except (zlib.error, ValueError, struct.error, OverflowError) as error:
+        raise _bad_skops(str(error)) from None
+
+
+def _bad_skops(reason: str) -> Invalid:
+    return Invalid("bad_skops", f"this is no readable skops file: {reason:.200}")
 
 
 def check_domains(domains: set[str]) -> None:

@@ -10,6 +10,7 @@ from modelyard.core.errors import Invalid, MissingExtra
 from modelyard.core.ports import Arrays
 from modelyard.core.signature import Signature
 from modelyard.runtimes.answers import empty_outputs, from_scores
+from modelyard.runtimes.lightgbm_file import check_lightgbm
 
 
 class LightgbmRuntime:
@@ -68,10 +69,8 @@ def load_booster(data: bytes) -> Any:
         import lightgbm
     except ImportError:
         raise MissingExtra("lightgbm", "a LightGBM model") from None
-    # The reader of LightGBM ends the process on some broken files, so the frame is checked first.
-    if not data.startswith(b"tree\n") or b"\nend of trees" not in data:
-        raise Invalid("bad_lightgbm", "this is no whole LightGBM text model")
+    text = check_lightgbm(data)
     try:
-        return lightgbm.Booster(model_str=data.decode("utf-8"))
+        return lightgbm.Booster(model_str=text)
     except Exception as error:  # noqa: BLE001 - any failure to read hostile bytes is a refusal
         raise Invalid("bad_lightgbm", f"LightGBM cannot open this model: {error!s:.200}") from None

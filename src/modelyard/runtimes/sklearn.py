@@ -5,12 +5,13 @@ from typing import Any
 from modelyard.bundle.bundle import Bundle
 from modelyard.bundle.trust import check_skops
 from modelyard.core.datatypes import Array
-from modelyard.core.errors import Invalid, MissingExtra
+from modelyard.core.errors import Invalid, MissingExtra, ModelyardError
 from modelyard.core.ports import Arrays
 from modelyard.core.signature import Signature
 from modelyard.core.table import PROBABILITIES
 from modelyard.runtimes.answers import empty_outputs, shaped
 from modelyard.runtimes.features import features_for
+from modelyard.runtimes.sklearn_state import check_state
 from modelyard.runtimes.steps import walk
 
 
@@ -62,7 +63,11 @@ def load_skops(data: bytes) -> Any:
     import skops.io
 
     try:
-        return skops.io.loads(data, trusted=trusted)
+        model = skops.io.loads(data, trusted=trusted)
+        check_state(model)
+        return model
+    except ModelyardError:
+        raise
     except ImportError as error:
         missing = (error.name or "sklearn").partition(".")[0]
         raise MissingExtra(

@@ -11,6 +11,7 @@ from modelyard.core.errors import Invalid, MissingExtra
 from modelyard.core.ports import Arrays
 from modelyard.core.signature import Signature
 from modelyard.runtimes.answers import empty_outputs, from_scores
+from modelyard.runtimes.xgboost_file import check_xgboost
 
 BINARY = ("binary:logistic", "binary:logitraw", "binary:hinge")
 MULTICLASS = ("multi:softprob", "multi:softmax")
@@ -103,9 +104,10 @@ def load_booster(data: bytes, *, threads: int = 1) -> Any:
         import xgboost
     except ImportError:
         raise MissingExtra("xgboost", "an XGBoost model") from None
-    if not data.lstrip()[:1] == b"{":
+    if data[:1] != b"{":
         # Anything else would be read as the old binary format, which is not checked by its reader.
         raise Invalid("bad_xgboost", "this is no XGBoost JSON or UBJSON model")
+    check_xgboost(data)
     try:
         return xgboost.Booster({"nthread": threads}, model_file=bytearray(data))
     except Exception as error:  # noqa: BLE001 - any failure to read hostile bytes is a refusal
