@@ -1,6 +1,5 @@
 """A yard: one Modelyard home, opened, with everything that can be done to its models."""
 
-import contextlib
 import getpass
 import os
 from collections.abc import Mapping, Sequence
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from modelyard.bundle.archive import export_bundle, import_bundle
 from modelyard.bundle.bundle import Bundle
-from modelyard.bundle.memory import memory_folder
-from modelyard.bundle.staging import abandoned_folders, staging_folder, sweep_folders
+from modelyard.bundle.staging import abandoned_folders, sweep_folders
 from modelyard.bundle.trust import Trust, check_policy
 from modelyard.core.config import Config, load_config
 from modelyard.core.identity import Actor, as_actor
@@ -23,7 +21,7 @@ from modelyard.registry.administration.local import LocalAdministration
 from modelyard.registry.registry import Registry
 from modelyard.registry.vault import Vault
 from modelyard.wiring.administration import make_administration
-from modelyard.wiring.registry import blob_store, keyring, open_registry
+from modelyard.wiring.registry import blob_store, keyring, open_registry, staging
 
 if TYPE_CHECKING:
     from modelyard.bundle.manifest import Card, Evaluation, Lineage
@@ -96,12 +94,12 @@ class Yard:
         from modelyard.packaging.package import package_estimator
 
         check_name(name)
-        with self._staging() as staging:
+        with staging(self.config) as folder:
             bundle = package_estimator(
                 model,
                 name=name,
                 sample=sample,
-                staging=staging,
+                staging=folder,
                 lineage=lineage,
                 evaluation=evaluation,
                 card=card,
@@ -141,12 +139,12 @@ class Yard:
         from modelyard.packaging.package import package_file
 
         check_name(name)
-        with self._staging() as staging:
+        with staging(self.config) as folder:
             bundle = package_file(
                 path,
                 name=name,
                 sample=sample,
-                staging=staging,
+                staging=folder,
                 trust_pickle=self.config.trust_pickle,
             )
             if packages:
@@ -271,11 +269,6 @@ class Yard:
             return None
         return self.registry.resolve(reference).number
 
-    def _staging(self) -> contextlib.AbstractContextManager[Path]:
-        """A private folder: in memory where model files are encrypted, else in the home."""
-        if self.config.encryption_key:
-            return memory_folder()
-        return staging_folder(self.config.home)
 
 
 def _abandoned(folder: Path) -> Finding:

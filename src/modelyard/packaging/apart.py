@@ -23,13 +23,14 @@ _PATIENCE_S: Final = 120
 
 
 def probe_apart(
-    model: Path | bytes, sample: Mapping[str, Array] | None
+    model: Path | bytes, sample: Mapping[str, Array] | None, staging: Path
 ) -> tuple[Findings, list[str]]:
     """What runs in another process find out, and what went wrong there, in sentences.
 
-    Costs the start of a process, about a quarter of a second.
+    What that process is to read lies in `staging` meanwhile. Costs the start of a process, about a
+    quarter of a second.
     """
-    with tempfile.TemporaryDirectory(prefix="modelyard-probe-") as folder:
+    with tempfile.TemporaryDirectory(prefix="probe-", dir=staging) as folder:
         if isinstance(model, bytes):
             path = Path(folder) / "model.onnx"
             path.write_bytes(model)

@@ -51,7 +51,7 @@ def package_onnx(path: Path, *, name: str, sample: Any, staging: Path, extras: E
     given = None if sample is None else _sample(inputs, sample)
     inputs = inputs if given is None else as_sampled(inputs, given)
     outputs = [each for each in session.get_outputs() if datatype_of(each.type) is not None]
-    findings, trouble = probe_apart(path if source.external else source.data, given)
+    findings, trouble = probe_apart(path if source.external else source.data, given, staging)
     notes += trouble
     if findings.batched:
         inputs = _with_columns(inputs, sample)

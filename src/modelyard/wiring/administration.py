@@ -1,6 +1,7 @@
 """The administration of a home on this machine: its registry, its files, its running servers."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from modelyard.core.identity import Actor
 from modelyard.registry.administration.local import LocalAdministration, LocalReception
 from modelyard.registry.administration.office import Office
 from modelyard.registry.registry import Registry
-from modelyard.wiring.registry import blob_store
+from modelyard.wiring.registry import blob_store, staging
 
 _LOOK_S: Final = 10.0
 _MARGIN_S: Final = 1.0
@@ -24,7 +25,9 @@ def make_administration(config: Config, registry: Registry, actor: Actor) -> Loc
 
 def make_reception(config: Config, registry: Registry) -> LocalReception:
     """For those who ask a server over the network."""
-    return LocalReception(_office(config, registry, _NOBODY), config.max_bundle_bytes)
+    return LocalReception(
+        _office(config, registry, _NOBODY), config.max_bundle_bytes, partial(staging, config)
+    )
 
 
 def _office(config: Config, registry: Registry, actor: Actor) -> Office:

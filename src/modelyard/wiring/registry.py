@@ -1,12 +1,15 @@
 """The registry of a home, and the home's blobs."""
 
 import logging
+from contextlib import AbstractContextManager
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
 from modelyard.bundle.draft import Draft
 from modelyard.bundle.keyring import Keyring
+from modelyard.bundle.memory import memory_folder
+from modelyard.bundle.staging import staging_folder
 from modelyard.core.config import Config
 from modelyard.core.errors import Conflict, Unavailable
 from modelyard.core.identity import Actor
@@ -25,6 +28,12 @@ _OWNER_FILE: Final = "registry.id"
 def blob_store(config: Config) -> LocalBlobStore:
     """Where a home's blobs lie."""
     return LocalBlobStore(config.home, keys=keyring(config))
+
+
+def staging(config: Config) -> AbstractContextManager[Path]:
+    """A private folder for bundles on their way: in memory where model files are encrypted, else in
+    the home, on the disk of its blobs."""
+    return memory_folder() if config.encryption_key else staging_folder(config.home)
 
 
 def keyring(config: Config) -> Keyring:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from modelyard.bundle.archive import export_bundle, import_bundle
-from modelyard.bundle.staging import staging_folder
 from modelyard.core.administration.models import Export, Publish
 from modelyard.core.administration.operation import Request
 from modelyard.core.identity import Actor, Principal, Verb
@@ -75,10 +74,19 @@ class LocalAdministration:
 
 
 class LocalReception:
-    """The port `Reception` over a registry and the files of a home."""
+    """The port `Reception` over a registry and the files of a home.
 
-    def __init__(self, office: Office, max_bundle_bytes: int) -> None:
+    `staging` makes the private folders that archives lie in on their way.
+    """
+
+    def __init__(
+        self,
+        office: Office,
+        max_bundle_bytes: int,
+        staging: Callable[[], AbstractContextManager[Path]],
+    ) -> None:
         self._office = office
+        self._staging = staging
         self.max_bundle_bytes: Final = max_bundle_bytes
 
     def on_behalf_of(self, principal: Principal, actor: Actor) -> LocalAdministration:
@@ -88,8 +96,8 @@ class LocalReception:
         )
 
     def staging(self) -> AbstractContextManager[Path]:
-        """A private folder in the home."""
-        return staging_folder(self._office.home)
+        """A private folder, gone when the block ends."""
+        return self._staging()
 
     def together(self) -> AbstractContextManager[None]:
         """One transaction."""
