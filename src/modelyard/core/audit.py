@@ -40,6 +40,8 @@ class Flaw(StrEnum):
     """A checkpoint's signature or a key's name is not good."""
     UNKNOWN_SIGNER = "unknown_signer"
     """A checkpoint is signed by a key that is not there, or not trusted."""
+    CONTRADICTED = "contradicted"
+    """Another table tells otherwise than the audit."""
     DAMAGED = "damaged"
     """An export is not as it was written."""
 

@@ -13,6 +13,7 @@ from modelyard.gateway.node_key import node_name
 from modelyard.registry import queries
 from modelyard.registry.auditing import Entry, append, chain_head
 from modelyard.registry.chain import FIELDS, checkpoint_text, plain_row
+from modelyard.registry.contradictions import find_contradictions
 from modelyard.registry.database import Database
 from modelyard.registry.exports import CheckpointLine, End, Head, KeyLine, RowLine, write_line
 from modelyard.registry.tables import audit, audit_checkpoints, audit_keys
@@ -115,6 +116,8 @@ class AuditBook:
                 there = [*_checkpoints(connection, node), *taken.get(node, ())]
                 _follow(verification, _rows(connection, node), there)
             _look_for_gaps(connection, verification)
+            for message in find_contradictions(connection):
+                verification.find(Flaw.CONTRADICTED, "", 0, 0, message)
         return verification.end()
 
     def export(

@@ -232,3 +232,10 @@ def test_two_who_approve_at_once_make_one_change(registry: Registry) -> None:
         told = sorted(pool.map(approve, (BOB, carl)))
     assert told == ["approval_approved", "approved"]
     assert [row.action for row in registry.audit()].count("deploy") == 2
+
+
+def test_a_request_within_a_larger_transaction_is_kept(registry: Registry) -> None:
+    """Whoever hears that it waits finds it, though the transaction ended with an error."""
+    with pytest.raises(ApprovalNeeded) as caught, registry.repeats.together():
+        registry.deploy("churn", 2, actor=ANN)
+    assert registry.approvals.get(caught.value.approval).state == "pending"

@@ -2,7 +2,11 @@
 
 import datetime
 import itertools
+import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,10 +20,13 @@ from modelyard.core.identity import Actor
 from modelyard.gateway.node_key import node_name
 from modelyard.registry.audit import AuditBook
 from modelyard.registry.auditing import write_audit
+from modelyard.registry.blobs import LocalBlobStore
 from modelyard.registry.chain import GENESIS, hash_row
 from modelyard.registry.database import Database
 from modelyard.registry.exports import read_checkpoints, verify_export
+from modelyard.registry.registry import Registry
 from modelyard.registry.verification import public_pem
+from modelyard.testing.bundles import make_bundle
 
 _ROWS = 10
 _KEY = Ed25519PrivateKey.generate()
@@ -405,3 +412,68 @@ def test_the_tables_of_the_proof_refuse_to_be_rewritten(audit: Audit) -> None:
                 audit.raw.begin() as connection,
             ):
                 connection.execute(text(f"REPLACE INTO {table} SELECT * FROM {table}"))
+
+
+def test_tables_that_contradict_the_audit_are_told(database_url: str, tmp_path: Path) -> None:
+    """A route's history or a version rewritten, added or removed beside an audit that is whole."""
+    with Registry.open(database_url, LocalBlobStore(tmp_path / "home")) as registry:
+        for number in (1, 2):
+            registry.publish(make_bundle(tmp_path / f"b{number}", model=b"%d" % number), actor="a")
+            registry.deploy("churn", number, actor="a", options={"lanes": number})
+        registry.undeploy("churn", actor="a")
+        assert registry.trail.verify().is_whole
+        targets = """'[{"version": 1, "weight": 100.0}]'"""
+        for statement, words in (
+            (
+                f"UPDATE route_changes SET targets = {targets} WHERE generation = 2",
+                "change 2 .* oth",
+            ),
+            (
+                f"UPDATE route_changes SET targets = {targets} WHERE generation = 3",
+                "change 3 .* oth",
+            ),
+            ("UPDATE versions SET state = 'rejected' WHERE number = 2", "version 2 .* otherwise"),
+            (
+                "INSERT INTO route_changes (generation, model, action, changed, actor, reason) "
+                "SELECT 9, model, action, changed, actor, reason FROM route_changes "
+                "WHERE generation = 3",
+                "change 9 .* not in the audit",
+            ),
+            ("DELETE FROM route_changes WHERE generation = 9", "change 2"),
+            ("DELETE FROM route_changes WHERE generation = 3", "change 3 .* and gone"),
+        ):
+            _tamper(database_url, statement)
+            found = registry.trail.verify().findings
+            assert {each.flaw for each in found} == {Flaw.CONTRADICTED}
+            assert any(re.search(words, each.message) for each in found), found
+
+
+def _tamper(url: str, statement: str) -> None:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        else:
+            for table in ("route_changes", "versions"):
+                for event in ("update", "delete"):
+                    connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {table}_no_{event}")
+        connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def test_writers_at_once_make_one_chain(database_url: str) -> None:
+    """Of one node in several threads, and of another beside it."""
+    nodes = {name: Database.open(database_url, partial(str, name)) for name in ("a", "b")}
+
+    def write(name: str) -> None:
+        for _ in range(10):
+            with nodes[name].write() as connection:
+                write_audit(connection, action="set", actor="ann", kind="limit", subject=name)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, ["a", "b", "a", "b"]))
+    verdict = AuditBook(nodes["a"]).verify()
+    assert verdict.is_whole
+    assert [(chain.node, chain.last) for chain in verdict.chains] == [("a", 20), ("b", 20)]
+    for database in nodes.values():
+        database.close()

@@ -42,7 +42,7 @@ def batch(key: str, first: int = 0) -> Batch:
         event["arrived_ns"], event["took_ns"] = _AT_NS, 1_500_000
         event["outcome"] = OUTCOMES.index(outcome)
 
-    def subject(model: str) -> Subject:
+    def told(model: str) -> Subject:
         return Subject(
             tenant="acme",
             key=key,
@@ -59,7 +59,7 @@ def batch(key: str, first: int = 0) -> Batch:
         first=first,
         places=3,
         events=events,
-        subjects={1: subject("fraud-eu"), 2: subject("churn")},
+        subjects={1: told("fraud-eu"), 2: told("churn")},
     )
 
 

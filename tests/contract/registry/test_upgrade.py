@@ -22,7 +22,9 @@ _ROWS = (
     "(2, 'churn', 'deploy', :two, 1, :at, 'ann', 'second')",
     "INSERT INTO routes VALUES ('churn', 2)",
     "INSERT INTO audit (at, actor, action, model, number, reason, details) "
-    "VALUES (:at, 'ann', 'deploy', 'churn', 2, 'second', '{}')",
+    "VALUES (:at, 'ann', 'publish', 'churn', 1, '', '{}'), "
+    "(:at, 'ann', 'publish', 'churn', 2, '', '{}'), "
+    "(:at, 'ann', 'deploy', 'churn', 2, 'second', '{}')",
 )
 
 
@@ -56,7 +58,7 @@ def test_routes_of_the_first_schema_go_on(database_url: str, tmp_path: Path) -> 
         assert (route.targets, route.shadow, route.sticky) == ((Target(2),), None, "")
         assert (route.options, route.generation) == (Options(), 2)
         assert [change.number for change in registry.route_history("churn")] == [1, 2]
-        assert [row.reason for row in registry.audit()] == ["second"]
+        assert [row.reason for row in registry.audit()] == ["second", "", ""]
         assert registry.rollouts.of("churn") == []
         registry.deploy("churn", 1, canary=5.0, actor="ann", options={"lanes": 1})
         assert registry.rollback("churn", actor="ann").says(route)
@@ -85,7 +87,7 @@ def test_the_audit_of_the_first_schema_gets_a_chain(database_url: str, tmp_path:
         verdict = registry.trail.verify()
         assert verdict.is_whole
         assert [(chain.node, chain.rows) for chain in verdict.chains] == [
-            ("earlier", 1),
+            ("earlier", 3),
             ("unnamed", 1),
         ]
-        assert [row.subject for row in registry.audit()] == ["churn", "churn"]
+        assert [row.subject for row in registry.audit()] == ["churn"] * 4
