@@ -28,8 +28,12 @@ def list_approvals(
     as_json: Json = False,
 ) -> None:
     """List the changes that wait."""
-    with Settings.of(context).yard() as yard:
-        found = yard.registry.approvals.list(model=model, state=None if everything else "pending")
+    from modelyard.core.administration.approvals import ListApprovals
+    from modelyard.core.administration.port import every
+
+    wanted = ListApprovals(model=model or "", everything=everything)
+    with Settings.of(context).administration() as administration:
+        found = list(every(administration, wanted))
     if as_json:
         say_json(found)
         return
@@ -53,8 +57,10 @@ def list_approvals(
 @app.command("show", cls=Verb)
 def show(context: typer.Context, number: Number, as_json: Json = False) -> None:
     """Show exactly what was asked for, by whom and why, and what became of it."""
-    with Settings.of(context).yard() as yard:
-        found = yard.registry.approvals.get(number)
+    from modelyard.core.administration.approvals import GetApproval
+
+    with Settings.of(context).administration() as administration:
+        found = administration.do(GetApproval(number=number))
     if as_json:
         say_json(found)
     else:
@@ -70,9 +76,11 @@ def approve(
     as_json: Json = False,
 ) -> None:
     """Let a change that somebody else has asked for take place."""
-    with Settings.of(context).yard() as yard:
-        done = yard.registry.approvals.approve(number, actor=yard.actor, reason=reason)
-        await_servers(yard.administration, done.model, done.result, wait)
+    from modelyard.core.administration.approvals import Approve
+
+    with Settings.of(context).administration() as administration:
+        done = administration.do(Approve(number=number, reason=reason))
+        await_servers(administration, done.model, done.result, wait)
     if as_json:
         say_json(done)
     else:
@@ -87,8 +95,10 @@ def reject(
     as_json: Json = False,
 ) -> None:
     """Refuse a change, or take one's own request back."""
-    with Settings.of(context).yard() as yard:
-        done = yard.registry.approvals.reject(number, actor=yard.actor, reason=reason)
+    from modelyard.core.administration.approvals import Reject
+
+    with Settings.of(context).administration() as administration:
+        done = administration.do(Reject(number=number, reason=reason))
     if as_json:
         say_json(done)
     else:

@@ -58,9 +58,17 @@ def list_rows(
     as_json: Json = False,
 ) -> None:
     """Show who changed what, when and why."""
-    begin, end = parse_moment(since, "--since"), parse_moment(until, "--until")
-    with Settings.of(context).yard() as yard:
-        rows = yard.registry.trail.rows(model=model, kind=kind, since=begin, until=end, limit=limit)
+    from modelyard.core.administration.audit import ListAudit
+    from modelyard.core.administration.port import first
+
+    wanted = ListAudit(
+        model=model or "",
+        kind=kind or "",
+        since=parse_moment(since, "--since"),
+        until=parse_moment(until, "--until"),
+    )
+    with Settings.of(context).administration() as administration:
+        rows = first(limit, administration, wanted)
     if as_json:
         say_json(rows)
         return
@@ -102,6 +110,7 @@ def verify(
     Rows after the last checkpoint hang together, but only an earlier export shows whether some of
     them were cut off.
     """
+    from modelyard.core.administration.audit import VerifyAudit
     from modelyard.registry.exports import read_checkpoints, verify_export
 
     pems = _read_keys(keys or [])
@@ -113,8 +122,8 @@ def verify(
         if earlier is not None:
             with _open(earlier) as lines:
                 seen = list(read_checkpoints(lines))
-        with Settings.of(context).yard() as yard:
-            verdict = yard.registry.trail.verify(keys=pems, earlier=seen)
+        with Settings.of(context).administration() as administration:
+            verdict = administration.do(VerifyAudit(keys=pems, earlier=tuple(seen)))
     if as_json:
         say_json({"whole": verdict.is_whole, "verdict": verdict})
     else:
@@ -136,10 +145,15 @@ def export_rows(
     import contextlib
     import sys
 
-    begin, end = parse_moment(since, "--since"), parse_moment(until, "--until")
-    with Settings.of(context).yard() as yard, contextlib.ExitStack() as stack:
+    from modelyard.core.administration.audit import ExportAudit
+
+    wanted = ExportAudit(since=parse_moment(since, "--since"), until=parse_moment(until, "--until"))
+    with (
+        Settings.of(context).administration() as administration,
+        contextlib.ExitStack() as stack,
+    ):
         target = sys.stdout.buffer if out is None else stack.enter_context(out.open("wb"))
-        for line in yard.registry.trail.export(since=begin, until=end):
+        for line in administration.lines(wanted):
             target.write(line)
 
 

@@ -30,13 +30,16 @@ def history(
 
     Times without a zone are UTC.
     """
+    from modelyard.core.administration.approvals import GetEra, ListEras
+    from modelyard.core.administration.port import every
+
     model = parse_model(model, "models history")
     moment = parse_moment(at, "--at")
-    with Settings.of(context).yard() as yard:
+    with Settings.of(context).administration() as administration:
         if moment is not None:
-            era = yard.registry.answering(model, moment)
+            era = administration.do(GetEra(model=model, at=moment))
         else:
-            eras = yard.registry.history(model)
+            eras = list(every(administration, ListEras(model=model)))
     if moment is None:
         _say_eras(eras, as_json)
     elif as_json:

@@ -35,17 +35,18 @@ def list_payloads(
     as_json: Json = False,
 ) -> None:
     """List what was captured, without its content."""
-    begin, end = parse_moment(since, "--since"), parse_moment(until, "--until")
-    with Settings.of(context).yard() as yard:
-        found = yard.registry.payloads.list(
-            actor=yard.actor,
-            model=model,
-            tenant=tenant,
-            subject=subject,
-            since=begin,
-            until=end,
-            limit=limit,
-        )
+    from modelyard.core.administration.payloads import ListPayloads
+    from modelyard.core.administration.port import first
+
+    wanted = ListPayloads(
+        model=model or "",
+        tenant=tenant or "",
+        subject=subject or "",
+        since=parse_moment(since, "--since"),
+        until=parse_moment(until, "--until"),
+    )
+    with Settings.of(context).administration() as administration:
+        found = first(limit, administration, wanted)
     if as_json:
         say_json(found)
         return
@@ -75,8 +76,10 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a payload with its content."""
-    with Settings.of(context).yard() as yard:
-        found = yard.registry.payloads.show(id, actor=yard.actor)
+    from modelyard.core.administration.payloads import GetPayload
+
+    with Settings.of(context).administration() as administration:
+        found = administration.do(GetPayload(id=id))
     if as_json:
         say_json(_plain(found))
         return
@@ -113,17 +116,20 @@ def export(
 
     import msgspec
 
-    begin, end = parse_moment(since, "--since"), parse_moment(until, "--until")
-    with Settings.of(context).yard() as yard:
-        found = yard.registry.payloads.export(
-            actor=yard.actor,
-            reason=reason,
-            model=model,
-            tenant=tenant,
-            subject=subject,
-            since=begin,
-            until=end,
-        )
+    from modelyard.core.administration.payloads import ExportPayloads
+    from modelyard.core.payloads import Payload
+
+    wanted = ExportPayloads(
+        model=model or "",
+        tenant=tenant or "",
+        subject=subject or "",
+        since=parse_moment(since, "--since"),
+        until=parse_moment(until, "--until"),
+        reason=reason,
+    )
+    decode = msgspec.json.Decoder(Payload).decode
+    with Settings.of(context).administration() as administration:
+        found = map(decode, administration.lines(wanted))
         if out is None:
             for each in found:
                 say(msgspec.json.encode(_plain(each)).decode())
@@ -146,10 +152,11 @@ def erase(
 
     Do not write into the reason whom it is about: the audit keeps it.
     """
-    with Settings.of(context).yard() as yard:
-        erasure = yard.registry.payloads.erase(
-            subject, actor=yard.actor, model=model, reason=reason
-        )
+    from modelyard.core.administration.payloads import ErasePayloads
+
+    wanted = ErasePayloads(subject=subject, model=model or "", reason=reason)
+    with Settings.of(context).administration() as administration:
+        erasure = administration.do(wanted)
     if as_json:
         say_json(erasure)
     else:
@@ -159,12 +166,14 @@ def erase(
 @app.command("sweep", cls=Verb)
 def sweep(context: typer.Context, as_json: Json = False) -> None:
     """Delete what has expired, as servers do by themselves."""
-    with Settings.of(context).yard() as yard:
-        count = yard.registry.payloads.sweep()
+    from modelyard.core.administration.payloads import SweepPayloads
+
+    with Settings.of(context).administration() as administration:
+        swept = administration.do(SweepPayloads())
     if as_json:
-        say_json({"deleted": count})
+        say_json(swept)
     else:
-        say(f"{count} payloads deleted")
+        say(f"{swept.deleted} payloads deleted")
 
 
 def _plain(payload: "Payload") -> dict[str, Any]:

@@ -70,20 +70,9 @@ class RemoteAdministration:
     def do(self, request: Request[A]) -> A:
         """Ask the server to do it."""
         operation = type(request).operation
-        values = msgspec.to_builtins(request)
-        path = _path(operation, values)
-        headers = self._headers(operation, request, path)
-        body = {name: values[name] for name in operation.in_body}
-        if body:
-            headers["content-type"] = Body.JSON
-        response = self._send(
-            operation.method,
-            path,
-            params=_query(operation, values),
-            headers=headers,
-            content=msgspec.json.encode(body) if body else None,
-            timeout=self._patience(operation),
-        )
+        path, options = self._asked(request)
+        options["headers"] |= self._headers(operation, path)
+        response = self._send(operation.method, path, **options)
         if "etag" in response.headers:
             self._etags[path] = response.headers["etag"]
         answer: A = _read(response.content, operation.answer)
@@ -133,16 +122,10 @@ class RemoteAdministration:
 
     def lines(self, request: Request[Iterator[bytes]]) -> Iterator[bytes]:
         """The lines that are asked for, as they come."""
-        operation = type(request).operation
-        values = msgspec.to_builtins(request)
+        path, options = self._asked(request)
         with (
             self._named(),
-            self._http.stream(
-                operation.method,
-                _path(operation, values),
-                params=_query(operation, values),
-                timeout=self._patience(operation),
-            ) as response,
+            self._http.stream(type(request).operation.method, path, **options) as response,
         ):
             if response.status_code >= 400:
                 response.read()
@@ -155,13 +138,25 @@ class RemoteAdministration:
             if rest:
                 raise Unavailable("cut_off", "the server's answer ended in the middle of a line")
 
+    def _asked(self, request: Request[Any]) -> tuple[str, dict[str, Any]]:
+        """Where a request goes, and the rest of it as httpx takes it."""
+        operation = type(request).operation
+        values = msgspec.to_builtins(request)
+        body = {name: values[name] for name in operation.in_body}
+        return _path(operation, values), {
+            "params": _query(operation, values),
+            "headers": {"content-type": Body.JSON.value} if body else {},
+            "content": msgspec.json.encode(body) if body else None,
+            "timeout": self._patience(operation),
+        }
+
     def _patience(self, operation: Operation) -> httpx.Timeout:
         is_long = operation.is_slow or operation.gives is not Body.JSON
         return httpx.Timeout(
             self._server.timeout_s, read=None if is_long else self._server.timeout_s
         )
 
-    def _headers(self, operation: Operation, request: Request[Any], path: str) -> dict[str, str]:
+    def _headers(self, operation: Operation, path: str) -> dict[str, str]:
         headers = {}
         if operation.changes:
             headers["idempotency-key"] = str(uuid.uuid4())

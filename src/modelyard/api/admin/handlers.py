@@ -124,7 +124,7 @@ def _handler(office: Office, operation: Operation) -> HTTPRouteHandler:
             request.path_params,
             request.query_params.multi_items(),
             visit.header("content-type"),
-            await _body(request),
+            await read_body(request),
         )
         visit.caller.check(operation.verb, model_of(asked))
         if operation.changes:
@@ -187,7 +187,8 @@ def typed_path(operation: Operation) -> str:
     return operation.path.replace("}", ":str}")
 
 
-async def _body(request: AnyRequest) -> bytes:
+async def read_body(request: AnyRequest) -> bytes:
+    """The whole body; raises `Exhausted` for one that is too large."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -53,7 +53,7 @@ def _read_texts(operation: Operation, given: Any, names: Sequence[str]) -> Value
             raise Invalid("repeated_field", f"'{name}' is given twice", field=name)
         _plain(text, name)
         given_value = text.split(",") if get_origin(hints[name]) is tuple else text
-        values[name] = _converted(given_value, hints[name], name, strict=False)
+        values[name] = _plain(_converted(given_value, hints[name], name, strict=False), name)
     return values
 
 

@@ -10,7 +10,14 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
 
 from modelyard.api.admin.answers import encode
-from modelyard.api.admin.handlers import AnyRequest, Office, Visit, answered, typed_path
+from modelyard.api.admin.handlers import (
+    AnyRequest,
+    Office,
+    Visit,
+    answered,
+    read_body,
+    typed_path,
+)
 from modelyard.api.admin.requests import read_request
 from modelyard.api.http.guard import asking
 from modelyard.core.administration.models import Export, Publish
@@ -158,7 +165,11 @@ def _lines(office: Office, operation: Operation) -> HTTPRouteHandler:
     async def lines(request: AnyRequest) -> Stream:
         visit = Visit.of(request)
         asked = read_request(
-            operation.request, request.path_params, request.query_params.multi_items()
+            operation.request,
+            request.path_params,
+            request.query_params.multi_items(),
+            visit.header("content-type"),
+            await read_body(request),
         )
         visit.caller.check(operation.verb, model_of(asked))
         given = visit.administration(office.reception).lines(asked)

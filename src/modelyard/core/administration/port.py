@@ -1,13 +1,14 @@
 """The port: whoever can do what is asked, on the machine itself or over the network."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from modelyard.core.administration.models import Export, Publish
-from modelyard.core.administration.operation import Page, Request
+from modelyard.core.administration.operation import LEAST_PAGE, LONGEST_PAGE, Page, Request
 from modelyard.core.identity import Actor, Principal
 from modelyard.core.records import Version
 
@@ -44,6 +45,13 @@ def every(administration: Administration, request: Request[Page[T]]) -> Iterator
         if page.next is None:
             return
         request = asked = dataclasses.replace(asked, cursor=page.next)
+
+
+def first(count: int, administration: Administration, request: Request[Page[T]]) -> list[T]:
+    """At most so many items of a list, in no more pages than they need."""
+    asked: Any = request
+    page = dataclasses.replace(asked, limit=min(max(count, LEAST_PAGE), LONGEST_PAGE))
+    return list(itertools.islice(every(administration, page), count))
 
 
 class Reception(Protocol):

@@ -4,9 +4,11 @@ from typing import Any, Final
 
 from modelyard.core.administration import (
     access,
+    approvals,
     audit,
     limits,
     models,
+    payloads,
     routes,
     rules,
     servers,
@@ -16,7 +18,18 @@ from modelyard.core.administration.operation import Operation, Request
 
 OPERATIONS: Final[tuple[Operation, ...]] = tuple(
     each.operation
-    for area in (models, routes, servers, access, limits, rules, usage, audit)
+    for area in (
+        models,
+        routes,
+        approvals,
+        servers,
+        access,
+        limits,
+        rules,
+        usage,
+        audit,
+        payloads,
+    )
     for each in vars(area).values()
     if isinstance(each, type)
     and issubclass(each, Request)

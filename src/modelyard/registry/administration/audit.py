@@ -7,15 +7,13 @@ from modelyard.core.administration.operation import Page
 from modelyard.core.audit import Verdict
 from modelyard.core.records import AuditRow
 from modelyard.registry.administration.office import Office, perform
-from modelyard.registry.administration.paging import bad_cursor, checked_limit, cut, read_cursor
+from modelyard.registry.administration.paging import checked_limit, cut, read_number
 
 
 @perform.register
 def list_audit(request: ask.ListAudit, office: Office) -> Page[AuditRow]:
     """The newest rows, newest first."""
-    limit, before = checked_limit(request), read_cursor(request.cursor)
-    if not isinstance(before, int | None):
-        raise bad_cursor()
+    limit = checked_limit(request)
     found = office.registry.trail.rows(
         model=request.model or None,
         kind=request.kind or None,
@@ -23,7 +21,7 @@ def list_audit(request: ask.ListAudit, office: Office) -> Page[AuditRow]:
         tenant=request.tenant or None,
         since=request.since,
         until=request.until,
-        before=before,
+        before=read_number(request.cursor),
         limit=limit + 1,
     )
     return cut(found, lambda each: each.id, limit)

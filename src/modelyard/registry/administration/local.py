@@ -14,9 +14,11 @@ from modelyard.core.names import Reference
 from modelyard.core.records import Version
 from modelyard.registry.administration import (
     access,
+    approvals,
     audit,
     limits,
     models,
+    payloads,
     routes,
     rules,
     servers,
@@ -26,7 +28,18 @@ from modelyard.registry.administration.office import Office, perform
 
 A = TypeVar("A")
 
-_AREAS = (models, routes, servers, access, limits, rules, usage, audit)
+_AREAS = (
+    models,
+    routes,
+    approvals,
+    servers,
+    access,
+    limits,
+    rules,
+    usage,
+    audit,
+    payloads,
+)
 """Imported for what they register."""
 
 

@@ -3,13 +3,14 @@
 import base64
 import json
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from modelyard.core.administration.operation import LEAST_PAGE, LONGEST_PAGE, Page
 from modelyard.core.errors import Invalid
 
 T = TypeVar("T")
 Place = str | int
+_LARGEST: Final = 2**63
 
 
 class Paged(Protocol):
@@ -64,6 +65,16 @@ def read_cursor(cursor: str) -> Any:
     except (ValueError, RecursionError):
         raise bad_cursor() from None
     if not isinstance(place, str | int) or isinstance(place, bool):
+        raise bad_cursor()
+    if isinstance(place, int) and abs(place) >= _LARGEST:
+        raise bad_cursor()
+    return place
+
+
+def read_number(cursor: str) -> int | None:
+    """The number that a cursor stands for, None for the beginning; raises `Invalid`."""
+    place = read_cursor(cursor)
+    if not isinstance(place, int | None):
         raise bad_cursor()
     return place
 
