@@ -9,6 +9,7 @@ from modelyard.cli.settings import Json, Settings
 from modelyard.cli.shadows import say_shadows
 
 if TYPE_CHECKING:
+    from modelyard.core.usage import SpoolState
     from modelyard.serving.supervision.overview import Overview
 
 
@@ -50,6 +51,7 @@ def _show(overview: "Overview") -> None:
             ("pid", overview.pid),
             ("up", _age(overview.age_s)),
             ("memory", _all_memory(overview)),
+            ("usage", _usage(overview.usage)),
         ]
     )
     say()
@@ -73,6 +75,16 @@ def _show(overview: "Overview") -> None:
     _show_processes(overview)
     for problem in overview.problems:
         say(f"{problem.model}:{problem.version} is not served: {problem.reason}")
+
+
+def _usage(spool: "SpoolState") -> str:
+    """What an operator should know of the usage that is not in the registry."""
+    parts = [f"{spool.waiting} events wait to be copied"] if spool.waiting else []
+    if spool.unrecorded:
+        parts.append(f"{spool.unrecorded} calls could not be recorded")
+    if spool.trouble:
+        parts.append(spool.trouble)
+    return "; ".join(parts)
 
 
 def _show_endpoints(overview: "Overview") -> None:

@@ -1,6 +1,7 @@
 """What a call is measured by: units, amounts, prices, and the event that it leaves behind."""
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -227,3 +228,13 @@ class SpoolState:
     waiting: int = 0
     unrecorded: int = 0
     trouble: str = ""
+
+
+def merge_spools(states: Iterable[SpoolState]) -> SpoolState:
+    """Those of several processes as one."""
+    each = list(states)
+    return SpoolState(
+        waiting=sum(state.waiting for state in each),
+        unrecorded=sum(state.unrecorded for state in each),
+        trouble="; ".join(sorted({state.trouble for state in each if state.trouble})),
+    )

@@ -9,6 +9,7 @@ from modelyard.core.config import Config
 
 if TYPE_CHECKING:
     from modelyard.core.ports import Access, Gate
+    from modelyard.core.usage import SpoolState
     from modelyard.registry.registry import Registry
     from modelyard.wiring.remembered import RememberedRegistry
 
@@ -73,6 +74,10 @@ class Entrance:
         self._payloads.start()
         await self._follower.start()
         await self._allowances.start()
+
+    def usage(self) -> "SpoolState":
+        """How much usage is not copied to the registry yet, and what is wrong."""
+        return self._metering.state()
 
     async def stop(self) -> None:
         """After the last call: write down what is to be written."""

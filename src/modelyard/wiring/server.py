@@ -130,6 +130,7 @@ class Server:
                 for each in self.exchange.listings()
                 if not each.ready
             ],
+            usage=self._entrance.usage(),
         )
 
     async def stop(self, take: Callable[[socket.socket], None] | None = None) -> None:

@@ -18,6 +18,7 @@ import msgspec
 from modelyard.api.addresses import bind_grpc, bind_http
 from modelyard.core.config import Config, plain_config
 from modelyard.core.errors import ModelyardError
+from modelyard.core.usage import merge_spools
 from modelyard.serving.places import place_handlers
 from modelyard.serving.route_report import merge_routes
 from modelyard.serving.supervision.channel import Payload
@@ -196,6 +197,7 @@ class Watch:
             workers=self._worker_lines(),
             endpoints=endpoint_lines(self._ledger, now_s),
             routes=merge_routes(report.routes for report in reports),
+            usage=merge_spools(report.usage for report in reports),
             problems=problems(reports),
             processes=[
                 ProcessLine(place=each, pss_bytes=pss_bytes(each.pid) if each.pid else None)

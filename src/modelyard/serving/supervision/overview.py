@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from modelyard.core.usage import SpoolState
 from modelyard.serving.places import PlaceReport
 from modelyard.serving.report import Report, State, merge
 from modelyard.serving.route_report import RouteReport
@@ -27,6 +28,7 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: list[State] = []
     routes: list[RouteReport] = []
     problems: list[Problem] = []
+    usage: SpoolState = SpoolState()
 
 
 class WorkerLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +84,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     routes: list[RouteReport]
     problems: list[Problem]
     processes: list[ProcessLine]
+    usage: SpoolState = SpoolState()
 
 
 class Ledger:
