@@ -10,7 +10,7 @@ import contextlib
 import datetime
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ _PAGE: Final = 500
 _LONGEST_NAME: Final = 128
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any])
 
+_Selected = Select[*tuple[Any, ...]]
 _JOINED: Final = payloads.join(payload_keys)
 _COLUMNS: Final = (
     payloads.c.id,
@@ -79,17 +80,13 @@ class PayloadBook:
         with self._database.write() as connection:
             ring = self._keys.ring()
             erased = _erasures(connection)
-            held: dict[tuple[str, str], _DataKey] = {}
-            rows = []
-            for each in captured:
-                subject = ring.subject(each.subject)
-                if _is_erased(each, subject, erased):
-                    continue
-                key = held.get((subject, each.model))
-                if key is None:
-                    key = _find_key(connection, ring, subject, each.model)
-                    held[subject, each.model] = key
-                rows.append(_sealed(each, key))
+            kept = [
+                (each, subject)
+                for each in captured
+                if not _is_erased(each, subject := ring.subject(each.subject), erased)
+            ]
+            keys = _find_keys(connection, ring, {(subject, each.model) for each, subject in kept})
+            rows = [_sealed(each, keys[subject, each.model]) for each, subject in kept]
             if rows:
                 connection.execute(insert(payloads), rows)
             return len(rows)
@@ -140,7 +137,7 @@ class PayloadBook:
 
         Written to the audit with their count before the first is given out.
         """
-        extent: Select[Any] = select(func.count(), func.max(payloads.c.id))
+        extent: _Selected = select(func.count(), func.max(payloads.c.id))
         counted = self._chosen(extent, model, tenant, subject, since, until)
         with self._database.write() as connection:
             count, last = connection.execute(counted).one()
@@ -275,13 +272,13 @@ class PayloadBook:
 
     def _chosen(
         self,
-        wanted: Select[Any],
+        wanted: _Selected,
         model: str | None,
         tenant: str | None,
         subject: str | None,
         since: datetime.datetime | None,
         until: datetime.datetime | None,
-    ) -> Select[Any]:
+    ) -> _Selected:
         wanted = wanted.select_from(_JOINED).where(payloads.c.expires > _now())
         if model is not None:
             wanted = wanted.where(payloads.c.model == model)
@@ -296,38 +293,51 @@ class PayloadBook:
         return wanted
 
 
-def _whole() -> Select[Any]:
+def _whole() -> _Selected:
     return select(
         *_COLUMNS, payload_keys.c.master, payload_keys.c.wrapped, payloads.c.sealed
     ).select_from(_JOINED)
 
 
-def _find_key(connection: Connection, ring: PayloadRing, subject: str, model: str) -> _DataKey:
-    """The key for what is captured today of a model about a subject."""
-    row = connection.execute(
-        select(payload_keys)
-        .where(
-            payload_keys.c.subject == subject,
-            payload_keys.c.model == model,
-            payload_keys.c.opened > _now() - _KEY_LIVES,
+def _find_keys(
+    connection: Connection, ring: PayloadRing, wanted: Set[tuple[str, str]]
+) -> dict[tuple[str, str], _DataKey]:
+    """The keys for what is captured today, by subject and model; new ones where there are none."""
+    found: dict[tuple[str, str], _DataKey] = {}
+    subjects = sorted({subject for subject, _ in wanted})
+    for start in range(0, len(subjects), _PAGE):
+        rows = connection.execute(
+            select(payload_keys)
+            .where(
+                payload_keys.c.subject.in_(subjects[start : start + _PAGE]),
+                payload_keys.c.opened > _now() - _KEY_LIVES,
+            )
+            .order_by(payload_keys.c.id)
         )
-        .order_by(payload_keys.c.id.desc())
-        .limit(1)
-    ).one_or_none()
-    if row is not None:
-        with contextlib.suppress(Unavailable):
-            return _DataKey(row.id, ring.unwrap(row.master, row.wrapped))
-    secret = secrets.token_bytes(KEY_BYTES)
-    values = {
-        "subject": subject,
-        "model": model,
-        "opened": _now(),
-        "master": ring.master.id,
-        "wrapped": ring.master.wrap(secret),
-    }
-    inserted = connection.execute(insert(payload_keys).values(**values)).inserted_primary_key
-    assert inserted is not None  # noqa: S101 - one row was inserted
-    return _DataKey(inserted[0], secret)
+        for row in rows:
+            # One whose master is in another home is of no use here.
+            with contextlib.suppress(Unavailable):
+                found[row.subject, row.model] = _DataKey(
+                    row.id, ring.unwrap(row.master, row.wrapped)
+                )
+    missing = sorted(wanted - found.keys())
+    secret_keys = [secrets.token_bytes(KEY_BYTES) for _ in missing]
+    if missing:
+        inserted = connection.execute(
+            insert(payload_keys).returning(payload_keys.c.id, sort_by_parameter_order=True),
+            [
+                {
+                    "subject": subject,
+                    "model": model,
+                    "opened": _now(),
+                    "master": ring.master.id,
+                    "wrapped": ring.master.wrap(secret),
+                }
+                for (subject, model), secret in zip(missing, secret_keys, strict=True)
+            ],
+        ).scalars()
+        found |= zip(missing, map(_DataKey, inserted, secret_keys), strict=True)
+    return found
 
 
 def _sealed(captured: CapturedPayload, key: _DataKey) -> dict[str, Any]:
