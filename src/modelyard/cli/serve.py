@@ -68,6 +68,11 @@ def _warn(config: "Config") -> None:
             "WARNING: this server is OPEN: everybody on this machine can call every model, and "
             "deploy, without a key. Serve without --open to ask for keys."
         )
+    elif config.fronted:
+        note(
+            "calls need no key here: only the front of the cloud's container should reach this "
+            "server. Set MODELYARD_FRONTED=false to ask for keys."
+        )
     elif not config.is_loopback and not config.tls_certificate:
         note(
             f"WARNING: bound to {config.host} without TLS: keys travel IN THE CLEAR to whoever "

@@ -65,8 +65,17 @@ class Config:
             "address; administration needs a key all the same."
         },
     )
+    fronted: bool = field(
+        default=False,
+        metadata={
+            "doc": "Let callers without a key call models, and do nothing else: for a container "
+            "that only a cloud's own front can reach, which lets in who may. Set by the variables "
+            "of SageMaker, Vertex AI and Azure ML; `false` asks for keys there too."
+        },
+    )
     key: str = field(
         default="",
+        repr=False,
         metadata={
             "doc": "API key that `predict` and `--server` send; best set as `MODELYARD_KEY`."
         },

@@ -23,7 +23,8 @@ _EVERY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - the contract; the cloud's fron
 def container_settings(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Settings that a cloud's variables ask for: each with its value and where it was set.
 
-    Empty outside a cloud's container. In one, the node listens on every address of it.
+    Empty outside a cloud's container. In one, the node listens on every address of it, and the
+    cloud's front, which asks callers who they are, needs no key.
     """
     found: dict[str, tuple[str, str]] = {}
     if environ.get("AZUREML_MODEL_DIR"):
@@ -34,6 +35,7 @@ def container_settings(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]
         found |= _named(_VERTEX, environ)
     if found:
         found["host"] = _EVERY_ADDRESS, found["port"][1]
+        found["fronted"] = "true", found["port"][1]
     return found
 
 

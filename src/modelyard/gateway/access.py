@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from modelyard.core.errors import ModelyardError, Unauthenticated, Unavailable
-from modelyard.core.identity import Peer, Principal, Verb
+from modelyard.core.identity import DEFAULT_TENANT, Peer, Principal, Role, Verb
 from modelyard.core.ports import Headers
 from modelyard.core.rules import Key, Rules
 from modelyard.gateway.credentials import (
@@ -29,6 +29,13 @@ _MOST_CALLERS: Final = 10_000
 _MOST_PERMITS: Final = 100_000
 """In all: what callers make us keep by naming models is bounded."""
 _LONGEST_NAME: Final = 128
+_NO_CERTIFICATE: Final = ""
+
+FRONT: Final = Principal(
+    tenant=DEFAULT_TENANT, key="local:front", name="the container's front", role=Role.CALLER
+)
+"""Who calls without a key in a cloud's container, where only the cloud's own front comes by: it has
+asked its callers who they are, and cannot say it here."""
 
 AllowanceOf = Callable[[Principal, str], Allowance | None]
 """The limits that hold for somebody's calls to a model."""
@@ -89,7 +96,7 @@ class KeyedAccess:
 
     What a request carries is looked up as it came, among those that were found good since the rules
     last changed. That look-up compares a secret only with one whose whole keyed hash is the same,
-    so its time tells nothing.
+    so its time tells nothing. Who shows no credential at all is `unnamed`, or refused.
     """
 
     is_open = False
@@ -103,12 +110,14 @@ class KeyedAccess:
         authorities: Sequence[Authority] = (),
         guesses: Guesses | None = None,
         visits: Visits | None = None,
+        unnamed: Principal | None = None,
     ) -> None:
         self._allowance_of = allowance_of
         self._capture_of = capture_of
         self._authorities = tuple(authorities)
         self._guesses = guesses or Guesses()
         self._visits = visits or Visits()
+        self._unnamed = unnamed
         self._is_current = rules is not None
         # Digested with for a key that nobody knows, so that it costs as much as one with a wrong
         # secret.
@@ -180,7 +189,7 @@ class KeyedAccess:
     def _meet_certificate(self, peer: Peer) -> KeyedCaller:
         certificate = peer.certificate
         if certificate is None:
-            raise no_credential()
+            return self._meet_unnamed()
         caller = self._by_certificate.get(certificate.sha256)
         if caller is None:
             principal = certificate_principal(self._rules, certificate)
@@ -190,6 +199,14 @@ class KeyedAccess:
             self._make_room()
             self._by_certificate[certificate.sha256] = caller
             self._visits.enter(principal, peer.address)
+        return caller
+
+    def _meet_unnamed(self) -> KeyedCaller:
+        if self._unnamed is None:
+            raise no_credential()
+        caller = self._by_certificate.get(_NO_CERTIFICATE)
+        if caller is None:
+            caller = self._by_certificate[_NO_CERTIFICATE] = KeyedCaller(self, self._unnamed)
         return caller
 
     def _make_room(self) -> None:

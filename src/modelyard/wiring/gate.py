@@ -9,6 +9,7 @@ from modelyard.core.config import Config
 
 if TYPE_CHECKING:
     from modelyard.core.ports import Access, Gate
+    from modelyard.core.payloads import CaptureState
     from modelyard.core.usage import SpoolState
     from modelyard.registry.registry import Registry
     from modelyard.wiring.remembered import RememberedRegistry
@@ -24,7 +25,7 @@ class Entrance:
     def __init__(
         self, config: Config, registry: "Registry", remembered: "RememberedRegistry"
     ) -> None:
-        from modelyard.gateway.access import KeyedAccess
+        from modelyard.gateway.access import FRONT, KeyedAccess
         from modelyard.gateway.capture.capture import PayloadWriter
         from modelyard.gateway.gate import KeyedGate
         from modelyard.gateway.limits.allowances import FOLDER as LIMITS_FOLDER
@@ -46,6 +47,7 @@ class Entrance:
             allowance_of=self._allowances.of,
             capture_of=self._payloads.capture_of,
             visits=visits,
+            unnamed=FRONT if config.fronted else None,
         )
         self._follower: RulesFollower = RulesFollower(
             remembered,
@@ -74,6 +76,10 @@ class Entrance:
         self._payloads.start()
         await self._follower.start()
         await self._allowances.start()
+
+    def payloads(self) -> "CaptureState":
+        """What became of the payloads that were chosen to be kept."""
+        return self._payloads.state()
 
     def usage(self) -> "SpoolState":
         """How much usage is not copied to the registry yet, and what is wrong."""

@@ -183,8 +183,19 @@ def test_a_container_on_a_network_takes_no_load_and_unload(home: Path) -> None:
     """Whoever reaches the container may call the model, and not take it away."""
     with container(home, AIP_HTTP_PORT="0") as server:
         status, _, content = server.ask("POST", "/v2/repository/models/iris/unload")
-        assert (status, json.loads(content)["code"]) == (403, "routes_are_deployed")
+        assert (status, json.loads(content)["code"]) == (403, "not_allowed")
+        for path in ("/api/v1/keys", "/api/v1/models"):
+            assert server.ask("GET", path)[0] in (401, 403)
         assert server.ask("GET", "/ping")[0] == 200
+
+
+def test_a_container_asks_for_keys_where_it_is_told_to(home: Path) -> None:
+    """Its front must be able to send them then; and a wrong one is refused in any container."""
+    for fronted, wanted in (("false", 401), ("true", 200)):
+        with container(home, AIP_HTTP_PORT="0", MODELYARD_FRONTED=fronted) as server:
+            assert server.ask("POST", "/invocations", ROWS)[0] == wanted
+            assert server.ask("POST", "/invocations", ROWS, X_API_Key="wrong")[0] == 401
+            assert server.ask("GET", "/ping")[0] == 200
 
 
 def test_several_models_need_a_default(home: Path, tmp_path: Path) -> None:
