@@ -87,13 +87,8 @@ class ApprovalNeeded(Conflict):
     The one error that leaves something behind: the request.
     """
 
-    def __init__(self, approval: int, asked_by: str, model: str) -> None:
-        super().__init__(
-            "approval_needed",
-            f"changes of '{model}' need a second person; this one, asked for by '{asked_by}', "
-            f"waits as request {approval}: modelyard approvals approve {approval}",
-            field="approval",
-        )
+    def __init__(self, code: str, message: str, *, approval: int) -> None:
+        super().__init__(code, message, field="approval")
         self.approval = approval
 
 

@@ -102,7 +102,13 @@ def make_or_ask(
         return make_change(connection, change, actor=actor, reason=reason)
     until = datetime.timedelta(seconds=policy.approval_s)
     asked = _ask(connection, change, as_actor(actor), reason, until)
-    raise ApprovalNeeded(asked.id, asked.asked_by.name, model)
+    raise ApprovalNeeded(
+        "approval_needed",
+        f"changes of '{model}' need a second person; this one, asked for by "
+        f"'{asked.asked_by.name}', waits as request {asked.id}: "
+        f"modelyard approvals approve {asked.id}",
+        approval=asked.id,
+    )
 
 
 def _ask(
@@ -186,20 +192,26 @@ def _decide(
 
 
 def _check_pending(asked: Approval) -> None:
-    match asked.state:
-        case "pending":
-            return
-        case "expired":
-            message = f"expired at {asked.expires:%Y-%m-%d %H:%M} UTC; ask for the change anew"
-        case "stale":
-            message = (
-                f"is of a route of '{asked.model}' that has changed since; "
-                "look at the present one and ask anew"
-            )
-        case _:
-            by = "" if asked.decided_by is None else f" by '{asked.decided_by.name}'"
-            message = f"was {asked.state}{by} already"
-    raise Conflict(f"approval_{asked.state}", f"request {asked.id} {message}", field="approval")
+    name = f"request {asked.id}"
+    if asked.state == "expired":
+        raise Conflict(
+            "approval_expired",
+            f"{name} expired at {asked.expires:%Y-%m-%d %H:%M} UTC; ask for the change anew",
+            field="approval",
+        )
+    if asked.state == "stale":
+        raise Conflict(
+            "approval_stale",
+            f"{name} is of a route of '{asked.model}' that has changed since; "
+            "look at the present one and ask anew",
+            field="approval",
+        )
+    if asked.decided_by is not None:
+        raise Conflict(
+            "approval_decided",
+            f"{name} was {asked.state} by '{asked.decided_by.name}' already",
+            field="approval",
+        )
 
 
 def _check_other_person(connection: Connection, one: Actor, other: Actor) -> None:

@@ -173,7 +173,7 @@ def test_a_request_is_decided_once(registry: Registry) -> None:
     for decide in (registry.approvals.approve, registry.approvals.reject):
         with pytest.raises(Conflict) as caught:
             decide(number, actor=BOB, reason="")
-        assert caught.value.code == "approval_rejected"
+        assert caught.value.code == "approval_decided"
     assert registry.audit()[0].action == "reject"
     with pytest.raises(NotFound):
         registry.approvals.get(99)
@@ -230,7 +230,7 @@ def test_two_who_approve_at_once_make_one_change(registry: Registry) -> None:
     carl = Actor(name="carl", key="k-carl", tenant="acme")
     with ThreadPoolExecutor(2) as pool:
         told = sorted(pool.map(approve, (BOB, carl)))
-    assert told == ["approval_approved", "approved"]
+    assert told == ["approval_decided", "approved"]
     assert [row.action for row in registry.audit()].count("deploy") == 2
 
 
