@@ -27,11 +27,11 @@ class Deployments(Protocol):
         """All routes."""
         ...
 
-    def deploy(self, model: str, number: int | None = None, *, actor: str) -> Route:
+    def deploy(self, model: str, number: int | None = None, *, actor: Actor) -> Route:
         """Route a model to a version, by default its newest that was accepted."""
         ...
 
-    def undeploy(self, model: str, *, actor: str) -> None:
+    def undeploy(self, model: str, *, actor: Actor) -> None:
         """Take a model's route away."""
         ...
 
@@ -101,14 +101,14 @@ class NodeOperations:
 
     async def unload(self, model: str, actor: Actor) -> None:
         """Take a model's route away and wait until no worker answers for it."""
-        await asyncio.to_thread(self._deployments.undeploy, model, actor=actor.name)
+        await asyncio.to_thread(self._deployments.undeploy, model, actor=actor)
         await self._siblings.settle(model, None)
 
     def _routed(self, model: str, actor: Actor) -> Route:
         for route in self._deployments.routes():
             if route.model == model:
                 return route
-        return self._deployments.deploy(model, actor=actor.name)
+        return self._deployments.deploy(model, actor=actor)
 
 
 async def settled(

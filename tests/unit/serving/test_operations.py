@@ -26,12 +26,14 @@ class Deployments:
         self.loop = asyncio.get_running_loop()
         self.by_model: dict[str, Route] = {}
         self.generation = 0
+        self.actors: list[Actor] = []
 
     def routes(self) -> Sequence[Route]:
         return list(self.by_model.values())
 
-    def deploy(self, model: str, number: int | None = None, *, actor: str) -> Route:
+    def deploy(self, model: str, number: int | None = None, *, actor: Actor) -> Route:
         self.generation += 1
+        self.actors.append(actor)
         route = Route(
             model=model, generation=self.generation, targets=(Target(version=number or 1),)
         )
@@ -39,7 +41,7 @@ class Deployments:
         self.loop.call_soon_threadsafe(self.exchange.follow, self.routes())
         return route
 
-    def undeploy(self, model: str, *, actor: str) -> None:
+    def undeploy(self, model: str, *, actor: Actor) -> None:
         if self.by_model.pop(model, None) is None:
             raise NotFound("unknown_model", f"'{model}' has no route")
         self.loop.call_soon_threadsafe(self.exchange.follow, self.routes())
@@ -51,17 +53,19 @@ def install(exchange: LocalExchange, model: str) -> None:
 
 
 def test_load_waits_until_the_model_answers() -> None:
-    """It deploys what has no route, and returns when the version is in place, not before."""
+    """It deploys what has no route in its caller's name, and returns when the version is in place."""
 
     async def run() -> None:
         exchange = LocalExchange()
-        operations = NodeOperations(Deployments(exchange), OnlyChild(exchange))
+        deployments = Deployments(exchange)
+        operations = NodeOperations(deployments, OnlyChild(exchange))
         loading = asyncio.ensure_future(operations.load("churn", ACTOR))
         await asyncio.sleep(0.05)
         assert not loading.done()
         install(exchange, "churn")
         await loading
         assert exchange.find("churn").version == 1
+        assert deployments.actors == [ACTOR]
         exchange.close()
 
     asyncio.run(run())
