@@ -9,6 +9,7 @@ from modelyard.cli.settings import Json, Settings
 from modelyard.cli.shadows import say_shadows
 
 if TYPE_CHECKING:
+    from modelyard.core.payloads import CaptureState
     from modelyard.core.usage import SpoolState
     from modelyard.serving.supervision.overview import Overview
 
@@ -52,6 +53,7 @@ def _show(overview: "Overview") -> None:
             ("up", _age(overview.age_s)),
             ("memory", _all_memory(overview)),
             ("usage", _usage(overview.usage)),
+            ("payloads", _payloads(overview.payloads)),
         ]
     )
     say()
@@ -75,6 +77,18 @@ def _show(overview: "Overview") -> None:
     _show_processes(overview)
     for problem in overview.problems:
         say(f"{problem.model}:{problem.version} is not served: {problem.reason}")
+
+
+def _payloads(captures: "CaptureState") -> str:
+    """What an operator should know of payloads that were to be captured and were not."""
+    reasons = {
+        "for want of room": captures.no_room,
+        "too large": captures.too_large,
+        "about nobody known": captures.no_subject,
+        "not written": captures.failed,
+    }
+    told = [f"{count} {reason}" for reason, count in reasons.items() if count]
+    return f"{captures.dropped} not kept: {', '.join(told)}" if told else ""
 
 
 def _usage(spool: "SpoolState") -> str:

@@ -1,8 +1,8 @@
 """Captured payloads: what calls carried and were answered, kept for a time."""
 
 import datetime
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 
@@ -25,6 +25,31 @@ class CapturedPayload:
     expires_at: float
     subject: str = field(default="", repr=False)
     document: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureState:
+    """What became of the calls that were chosen to be kept, and of the payloads in them."""
+
+    kept: int = 0
+    no_room: int = 0
+    """More came than could be written."""
+    too_large: int = 0
+    no_subject: int = 0
+    """Nobody could say whom they are about."""
+    failed: int = 0
+
+    @property
+    def dropped(self) -> int:
+        """All that were not kept."""
+        return self.no_room + self.too_large + self.no_subject + self.failed
+
+
+def merge_captures(states: Iterable[CaptureState]) -> CaptureState:
+    """What became of those of several workers."""
+    names = [each.name for each in fields(CaptureState)]
+    counts = [[getattr(state, name) for name in names] for state in states]
+    return CaptureState(**dict(zip(names, map(sum, zip(*counts, strict=True)), strict=False)))
 
 
 class PayloadSink(Protocol):

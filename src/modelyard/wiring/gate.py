@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from modelyard.core.config import Config
 
 if TYPE_CHECKING:
-    from modelyard.core.ports import Access, Gate
     from modelyard.core.payloads import CaptureState
+    from modelyard.core.ports import Access, Gate
     from modelyard.core.usage import SpoolState
     from modelyard.registry.registry import Registry
     from modelyard.wiring.remembered import RememberedRegistry

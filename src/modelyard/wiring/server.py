@@ -131,6 +131,7 @@ class Server:
                 if not each.ready
             ],
             usage=self._entrance.usage(),
+            payloads=self._entrance.payloads(),
         )
 
     async def stop(self, take: Callable[[socket.socket], None] | None = None) -> None:

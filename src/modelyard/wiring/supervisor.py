@@ -18,6 +18,7 @@ import msgspec
 from modelyard.api.addresses import bind_grpc, bind_http
 from modelyard.core.config import Config, plain_config
 from modelyard.core.errors import ModelyardError
+from modelyard.core.payloads import merge_captures
 from modelyard.core.usage import merge_spools
 from modelyard.serving.places import place_handlers
 from modelyard.serving.route_report import merge_routes
@@ -198,6 +199,7 @@ class Watch:
             endpoints=endpoint_lines(self._ledger, now_s),
             routes=merge_routes(report.routes for report in reports),
             usage=merge_spools(report.usage for report in reports),
+            payloads=merge_captures(report.payloads for report in reports),
             problems=problems(reports),
             processes=[
                 ProcessLine(place=each, pss_bytes=pss_bytes(each.pid) if each.pid else None)

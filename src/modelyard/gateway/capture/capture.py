@@ -9,13 +9,13 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final, NamedTuple
 
 from modelyard.core.call import Call, Outcome
 from modelyard.core.datatypes import Array
 from modelyard.core.errors import Invalid, ModelyardError
-from modelyard.core.payloads import CapturedPayload, PayloadSink
+from modelyard.core.payloads import CapturedPayload, CaptureState, PayloadSink
 from modelyard.core.policy import Capture, Policy
 from modelyard.core.ports import Permit, Served
 from modelyard.core.rules import Rules
@@ -39,19 +39,14 @@ _SWEEP_S: Final = 30.0
 
 
 @dataclass(slots=True)
-class CaptureCounts:
-    """What became of the calls that were chosen, and of the payloads in them."""
+class _Counts:
+    """`CaptureState`, as it is counted up; each number by one thread only."""
 
     kept: int = 0
     no_room: int = 0
     too_large: int = 0
     no_subject: int = 0
     failed: int = 0
-
-    @property
-    def dropped(self) -> int:
-        """All that were not kept."""
-        return self.no_room + self.too_large + self.no_subject + self.failed
 
 
 class _Chosen(NamedTuple):
@@ -100,7 +95,7 @@ class PayloadWriter:
     """
 
     def __init__(self, sink: PayloadSink, *, most_bytes: int = _MOST_BYTES) -> None:
-        self.counts: Final = CaptureCounts()
+        self._counts = _Counts()
         self._sink = sink
         self._most_bytes = most_bytes
         self._policy = Policy()
@@ -131,6 +126,10 @@ class PayloadWriter:
             self._captures[model] = self._make(model)
         return self._captures[model]
 
+    def state(self) -> CaptureState:
+        """What became of what was offered, for an operator to see."""
+        return CaptureState(**asdict(self._counts))
+
     def start(self) -> None:
         """Begin to write."""
         self._thread.start()
@@ -152,7 +151,7 @@ class PayloadWriter:
         if call.outputs is not None:
             weight += _weight(call.outputs.values())
         if self._offered_bytes - self._taken_bytes + weight > self._most_bytes:
-            self.counts.no_room += 1
+            self._counts.no_room += 1
             return
         self._offered_bytes += weight
         self._queue.put(
@@ -226,23 +225,23 @@ class PayloadWriter:
         while payloads:
             is_last = self._closing.is_set()
             try:
-                self.counts.kept += self._sink.write(payloads)
+                self._counts.kept += self._sink.write(payloads)
             except ModelyardError as error:
                 _log.warning("captured payloads cannot be written: %s", error.message)
                 if not is_last:
                     self._closing.wait(_AGAIN_S)
                     continue
-                self.counts.failed += len(payloads)
+                self._counts.failed += len(payloads)
             except Exception:  # noqa: BLE001 - whatever it is, later payloads may be kept
                 _log.exception("captured payloads cannot be written")
-                self.counts.failed += len(payloads)
+                self._counts.failed += len(payloads)
             return
 
     def _payloads(self, chosen: _Chosen) -> Iterator[CapturedPayload]:
         try:
             for part in chosen.recipe.parts(chosen.content):
                 if len(part.document) > _LARGEST_BYTES:
-                    self.counts.too_large += 1
+                    self._counts.too_large += 1
                     continue
                 yield CapturedPayload(
                     call=chosen.call,
@@ -258,17 +257,17 @@ class PayloadWriter:
                     document=part.document,
                 )
         except UnattributableError:
-            self.counts.no_subject += 1
+            self._counts.no_subject += 1
         except Exception as error:  # noqa: BLE001 - a payload that is lost must not end the thread
             # Not the error's words: they may quote the payload.
             _log.error("call %s cannot be captured: %s", chosen.call, type(error).__name__)
-            self.counts.failed += 1
+            self._counts.failed += 1
 
     def _tell(self) -> None:
-        dropped, now = self.counts.dropped, time.monotonic()
-        if dropped and now >= self._told_at + _TELL_S:
+        state, now = self.state(), time.monotonic()
+        if state.dropped and now >= self._told_at + _TELL_S:
             self._told_at = now
-            _log.warning("%d captured payloads were dropped so far: %s", dropped, self.counts)
+            _log.warning("%d captured payloads were dropped so far: %s", state.dropped, state)
 
 
 def _weight(arrays: Iterable[Array]) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from modelyard.core.payloads import CaptureState
 from modelyard.core.usage import SpoolState
 from modelyard.serving.places import PlaceReport
 from modelyard.serving.report import Report, State, merge
@@ -29,6 +30,7 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     routes: list[RouteReport] = []
     problems: list[Problem] = []
     usage: SpoolState = SpoolState()
+    payloads: CaptureState = CaptureState()
 
 
 class WorkerLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +87,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[Problem]
     processes: list[ProcessLine]
     usage: SpoolState = SpoolState()
+    payloads: CaptureState = CaptureState()
 
 
 class Ledger:

@@ -108,7 +108,7 @@ def test_a_chosen_call_is_kept_with_who_and_when(writer: PayloadWriter, sink: Si
     assert (kept.tenant, kept.key, kept.outcome, kept.rows) == ("acme", "k1", "ok", 2)
     assert kept.expires_at == pytest.approx(kept.at + 60.0)
     assert json.loads(kept.document)["outputs"]["y"]["data"] == [0.0, 0.0]
-    assert writer.counts.kept == 1
+    assert writer.state().kept == 1
 
 
 def test_the_share_is_kept_and_no_more(writer: PayloadWriter, sink: Sink) -> None:
@@ -121,8 +121,8 @@ def test_the_share_is_kept_and_no_more(writer: PayloadWriter, sink: Sink) -> Non
     for _ in range(1000):
         before = writer._offered_bytes
         capture.offer(call)
-        chosen += writer._offered_bytes > before or writer.counts.no_room > 0
-        writer.counts.no_room = 0
+        chosen += writer._offered_bytes > before or writer.state().no_room > 0
+        writer._counts.no_room = 0
     assert 120 < chosen < 290
 
 
@@ -135,11 +135,11 @@ def test_a_payload_beyond_what_may_wait_is_dropped_and_counted(
     _offer(writer, _settled())
     assert sink.came.wait(10)
     _offer(writer, *(_settled() for _ in range(100)))
-    assert 0 < writer.counts.no_room < 100
+    assert 0 < writer.state().no_room < 100
     assert writer._offered_bytes - writer._taken_bytes <= 10_000
     sink.open.set()
     writer.close()
-    assert writer.counts.kept + writer.counts.no_room == 101
+    assert writer.state().kept + writer.state().no_room == 101
 
 
 def test_a_failing_registry_is_tried_again(
@@ -155,7 +155,7 @@ def test_a_failing_registry_is_tried_again(
         threading.Event().wait(0.005)
     writer.close()
     assert len(sink.kept) == 1
-    assert writer.counts.dropped == 0
+    assert writer.state().dropped == 0
 
 
 def test_what_cannot_be_written_at_the_end_is_counted(writer: PayloadWriter, sink: Sink) -> None:
@@ -165,7 +165,7 @@ def test_what_cannot_be_written_at_the_end_is_counted(writer: PayloadWriter, sin
     _offer(writer, _settled())
     assert sink.came.wait(10)
     writer.close()
-    assert writer.counts.failed == 1
+    assert writer.state().failed == 1
 
 
 def test_an_unexpected_error_ends_neither_thread_nor_server(
@@ -177,11 +177,11 @@ def test_an_unexpected_error_ends_neither_thread_nor_server(
     with caplog.at_level(logging.ERROR):
         _offer(writer, _settled())
         assert sink.came.wait(10)
-        while not writer.counts.failed:
+        while not writer.state().failed:
             threading.Event().wait(0.005)
         _offer(writer, _settled())
         writer.close()
-    assert (writer.counts.failed, writer.counts.kept) == (1, 1)
+    assert (writer.state().failed, writer.state().kept) == (1, 1)
 
 
 def test_a_capture_that_cannot_be_redacted_as_wished_keeps_nothing(
@@ -200,7 +200,7 @@ def test_a_payload_about_nobody_is_dropped_and_counted(writer: PayloadWriter, si
     _offer(writer, _settled())
     writer.close()
     assert sink.kept == []
-    assert writer.counts.no_subject == 1
+    assert writer.state().no_subject == 1
 
 
 def test_a_payload_too_large_for_a_table_is_dropped_and_counted(
@@ -213,7 +213,7 @@ def test_a_payload_too_large_for_a_table_is_dropped_and_counted(
     writer.on_rules(_policy())
     _offer(writer, _settled(500), _settled())
     writer.close()
-    assert (writer.counts.too_large, writer.counts.kept) == (1, 1)
+    assert (writer.state().too_large, writer.state().kept) == (1, 1)
 
 
 def test_a_written_call_is_let_go(writer: PayloadWriter, sink: Sink) -> None:
@@ -223,7 +223,7 @@ def test_a_written_call_is_let_go(writer: PayloadWriter, sink: Sink) -> None:
     seen = weakref.ref(call.inputs["x"])
     _offer(writer, call)
     del call
-    while not writer.counts.kept:
+    while not writer.state().kept:
         threading.Event().wait(0.005)
     for _ in range(200):
         gc.collect()
