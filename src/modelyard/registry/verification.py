@@ -3,9 +3,10 @@
 What it can see: any row that was changed, removed, put in, renumbered or moved between rows that
 stayed, in whatever way; and, where a checkpoint was signed after them, rows that were rewritten
 with all their hashes, or cut off the end. What it cannot see: rows cut off, or rewritten, after
-the last checkpoint that is left, unless an earlier checkpoint is given beside; that whoever may
-write to the database has added a row at the end; and, where no keys are given, an audit that was
-written anew as a whole, with keys of its own.
+the last checkpoint that is left, unless an earlier checkpoint is given beside (or another table
+still shows what they told of, or another node has written since); that whoever may write to the
+database has added a row at the end; and, where no keys are given, an audit that was written anew
+as a whole, with keys of its own.
 """
 
 import base64
