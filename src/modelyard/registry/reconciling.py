@@ -14,11 +14,11 @@ from modelyard.gateway.metering import tally as tallies
 from modelyard.gateway.metering.batch import (
     Sums,
     add_up,
+    bodies,
     checksum,
     decode_subjects,
     unpack,
 )
-from modelyard.gateway.metering.layout import EVENT_BYTES, Events
 from modelyard.gateway.metering.reading import Found, read_segment
 from modelyard.registry.database import Database
 from modelyard.registry.tables import (
@@ -93,7 +93,7 @@ def _check_segment(database: Database, path: Path, findings: _Findings) -> None:
     findings.damaged += _damaged_and_waiting(found, copied)
     if kept is None:
         return
-    mine = _as_set(found.events[:copied][found.whole[:copied]])
+    mine = set(bodies(found.events[:copied][found.whole[:copied]]))
     findings.compared += len(mine)
     for event in sorted(mine - kept)[:_MOST_TOLD]:
         findings.differs(f"{path.name} has {_name(event, found)}, which was never copied")
@@ -123,13 +123,8 @@ def _kept_events(connection: Connection, found: Found, copied: int) -> set[bytes
         return None
     kept: set[bytes] = set()
     for row in rows:
-        kept |= _as_set(unpack(row.records))
+        kept |= set(bodies(unpack(row.records)))
     return kept
-
-
-def _as_set(events: Events) -> set[bytes]:
-    data = events.tobytes()
-    return {data[at : at + EVENT_BYTES] for at in range(0, len(data), EVENT_BYTES)}
 
 
 def _name(event: bytes, found: Found) -> str:

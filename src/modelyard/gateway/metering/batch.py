@@ -14,18 +14,20 @@ import numpy as np
 from modelyard.core.call import Outcome
 from modelyard.core.usage import STEPS, Known, Subject, UsageEvent, cost_nano
 from modelyard.gateway.metering.layout import (
+    BODY,
+    EVENT,
     EVENT_BYTES,
     HOUR_NS,
     KNOWN,
     OUTCOMES,
     Events,
-    as_events,
 )
 
 _LEVEL: Final = 1
 _INT64: Final = 2**63
 _CODES: Final = 16
 """More than there are of either outcomes or ways of knowing."""
+_COLUMNS: Final = tuple(name for name in EVENT.names or () if name != "crc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,32 +118,52 @@ def add_up(events: Events, subjects: Mapping[int, Subject]) -> dict[Group, Sums]
 
 def _costs(events: Events, subjects: Mapping[int, Subject]) -> "np.typing.NDArray[np.int64]":
     """What each event costs, rounded down by itself."""
-    costs = np.zeros(len(events), np.int64)
-    for number in np.unique(events["subject"]).tolist():
-        subject = subjects[number]
-        if not subject.nano:
-            continue
-        mine = events["subject"] == number
-        amounts = events["amount"][mine]
-        if int(amounts.max()) * subject.nano < _INT64:
-            costs[mine] = amounts.astype(np.int64) * subject.nano // STEPS[subject.unit]
-        else:
-            tariff = subject.tariff
-            costs[mine] = [cost_nano(amount, tariff) for amount in amounts.tolist()]
-    return costs
+    numbers = sorted(subjects)
+    nano = np.array([subjects[number].nano for number in numbers], np.int64)
+    amounts = events["amount"]
+    if not nano.any():
+        return np.zeros(len(events), np.int64)
+    mine = np.searchsorted(np.array(numbers, np.uint32), events["subject"])
+    if int(amounts.max()) * int(nano.max()) >= _INT64:
+        tariffs = [subjects[number].tariff for number in numbers]
+        each = zip(amounts.tolist(), mine.tolist(), strict=True)
+        return np.array([cost_nano(amount, tariffs[which]) for amount, which in each], np.int64)
+    costs: np.typing.NDArray[np.int64] = amounts.astype(np.int64) * nano[mine]
+    steps = np.array([STEPS[subjects[number].unit] for number in numbers], np.int64)
+    return costs if (steps == 1).all() else costs // steps[mine]
 
 
 def pack(events: Events) -> bytes:
-    """Events as the database keeps them: column by column, which halves what is left of them."""
-    octets = events.view(np.uint8).reshape(len(events), EVENT_BYTES)
-    return _compress(np.ascontiguousarray(octets.T).data)
+    """Events as the database keeps them, without their checksums.
+
+    Byte by byte of each column, as those that are alike are then beside each other: a ninth is left
+    where calls are many.
+    """
+    parts = []
+    for name in _COLUMNS:
+        column = np.ascontiguousarray(events[name])
+        octets = column.view(np.uint8).reshape(len(column), column.itemsize)
+        parts.append(np.ascontiguousarray(octets.T).data)
+    return _compress(b"".join(parts))
 
 
 def unpack(data: bytes) -> Events:
-    """The events of `pack`."""
-    flat = np.frombuffer(_decompress(data), np.uint8)
-    octets = flat.reshape(EVENT_BYTES, len(flat) // EVENT_BYTES)
-    return as_events(np.ascontiguousarray(octets.T).tobytes())
+    """The events of `pack`; their checksums are 0."""
+    octets = np.frombuffer(_decompress(data), np.uint8)
+    events = np.zeros(len(octets) // BODY.size, EVENT)
+    at = 0
+    for name in _COLUMNS:
+        column = events[name]
+        planes = octets[at : at + column.nbytes].reshape(column.itemsize, len(events))
+        events[name] = np.ascontiguousarray(planes.T).view(column.dtype).reshape(len(events))
+        at += column.nbytes
+    return events
+
+
+def bodies(events: Events) -> list[bytes]:
+    """The bytes of each event, without its checksum."""
+    data = events.tobytes()
+    return [data[at : at + BODY.size] for at in range(0, len(data), EVENT_BYTES)]
 
 
 def checksum(packed: bytes) -> str:
@@ -188,7 +210,7 @@ def moment(unix_ns: int) -> datetime.datetime:
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
-def _compress(data: memoryview) -> bytes:
+def _compress(data: bytes) -> bytes:
     packed: bytes = _zstd().compress(data, level=_LEVEL)
     return packed
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.core.usage import Known, Subject, Unit, cost_nano
-from modelyard.gateway.metering.batch import Batch, add_up, pack, unpack
+from modelyard.gateway.metering.batch import Batch, add_up, bodies, pack, unpack
 from modelyard.gateway.metering.layout import (
     BODY,
     EVENT,
@@ -195,8 +195,8 @@ def test_sums_are_those_of_plain_arithmetic(events: Events, dear: int, cheap: in
 
 @given(made_events())
 def test_what_is_packed_comes_back(events: Events) -> None:
-    """Byte by byte."""
-    assert unpack(pack(events)).tobytes() == events.tobytes()
+    """Byte by byte, but for the checksums."""
+    assert bodies(unpack(pack(events))) == bodies(events)
 
 
 def test_an_event_has_no_byte_without_a_name() -> None:
