@@ -1,6 +1,7 @@
 """TLS with real clients, on both event loops: what it takes, what it refuses, how it is renewed."""
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import shutil
@@ -16,6 +17,7 @@ import httpx
 import pytest
 import uvloop
 
+from modelyard.api.adoption import Adoption
 from modelyard.api.tls import HANDSHAKE_S, Tls, TlsFiles
 from modelyard.core.errors import Invalid
 from modelyard.core.identity import Peer
@@ -314,3 +316,58 @@ def test_a_key_that_others_can_read_is_told(pair: Pair, caplog: pytest.LogCaptur
         pair.key.chmod(0o644)
         Tls(files, "h2")
     assert "chmod o-rwx" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("say", "made"),
+    [
+        (lambda plain, context: context.wrap_socket(plain).close(), 1),
+        (lambda plain, context: plain.sendall(b"GET / HTTP/1.1\r\n\r\n"), 0),
+        (lambda plain, context: None, 0),
+    ],
+    ids=["well", "in the clear", "not at all"],
+)
+def test_every_adopted_connection_ends_once(
+    pair: Pair,
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+    say: Callable[[socket.socket, ssl.SSLContext], object],
+    made: int,
+) -> None:
+    """Whether hands were shaken or not: whoever deals connections out counts on it."""
+    loop = make_loop()
+    ended: list[str] = []
+
+    class Counting(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            ended.append("closed")
+
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
+    def call(address: tuple[str, int]) -> None:
+        with (
+            socket.create_connection(address, timeout=10) as plain,
+            contextlib.suppress(OSError),
+        ):
+            say(plain, context)
+
+    async def scene() -> None:
+        tls = Tls(TlsFiles(certificate=pair.certificate, key=pair.key), "http/1.1")
+        adoption = Adoption(Counting, lambda: ended.append("lost"), tls)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            calling = asyncio.create_task(asyncio.to_thread(call, listener.getsockname()))
+            listener.setblocking(False)
+            connection, _ = await loop.sock_accept(listener)
+            adoption.take(connection)
+            await calling
+            await adoption.settled()
+            while not ended:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+
+    try:
+        loop.run_until_complete(scene())
+    finally:
+        loop.close()
+    assert ended == (["closed"] if made else ["lost"])

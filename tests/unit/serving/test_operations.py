@@ -53,7 +53,7 @@ def install(exchange: LocalExchange, model: str) -> None:
 
 
 def test_load_waits_until_the_model_answers() -> None:
-    """It deploys what has no route in its caller's name, and returns when the version is in place."""
+    """It deploys in its caller's name what has no route, and returns when that answers."""
 
     async def run() -> None:
         exchange = LocalExchange()
