@@ -112,10 +112,10 @@ def sorted_signatures(signatures: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 def _open(source: Path) -> BinaryIO:
-    try:
-        return source.open("rb")
-    except (FileNotFoundError, IsADirectoryError):
-        raise NotFound("no_such_file", f"there is no file {source}", field=str(source)) from None
+    # A pipe would keep whoever opens it waiting, a device would never end.
+    if not source.is_file():
+        raise NotFound("no_such_file", f"there is no file {source}", field=str(source))
+    return source.open("rb")
 
 
 def _plan(manifest: Manifest, signatures: Sequence[bytes]) -> Iterator[_Member]:
