@@ -138,23 +138,26 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a version's bundle into one file, an OCI image layout; replaces the file."""
+    from modelyard.core.administration.models import Export, GetVersion
+
     reference = parse_reference(model)
-    with Settings.of(context).yard() as yard:
-        version = yard.registry.resolve(reference)
+    with Settings.of(context).administration() as administration:
+        version = administration.do(GetVersion(reference=str(reference)))
+        exact = f"{version.model}:{version.number}"
         target = file or Path(f"{version.model}-{version.number}.tar")
-        bundle = yard.export(reference, target)
+        administration.export(Export(reference=exact), target)
     if as_json:
         say_json(
             {
                 "model": version.model,
                 "number": version.number,
-                "digest": bundle.digest,
+                "digest": version.digest,
                 "file": str(target),
                 "size_bytes": target.stat().st_size,
             }
         )
     else:
-        say(f"wrote {version.model}:{version.number} to {target}, {bundle.digest}")
+        say(f"wrote {exact} to {target}, {version.digest}")
 
 
 @app.command("import", cls=Verb)
@@ -164,8 +167,10 @@ def import_archive(
     as_json: Json = False,
 ) -> None:
     """Publish a bundle from a file that `bundle export` wrote, verified first."""
-    with Settings.of(context).yard() as yard:
-        version = yard.import_archive(file)
+    from modelyard.core.administration.models import Publish
+
+    with Settings.of(context).administration() as administration:
+        version = administration.publish(Publish(reason=f"imported {file.name}"), file)
     if as_json:
         say_json(version)
     else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
+from modelyard.cli.manifests import read_manifest
 from modelyard.cli.settings import Settings, parse_reference
 
 if TYPE_CHECKING:
@@ -61,8 +62,12 @@ def manifest_of(context: typer.Context, subject: str) -> "Manifest":
     """The manifest of what is meant; of a version or a folder, the files are not verified."""
     path = path_of(subject)
     if path is None:
-        with Settings.of(context).yard() as yard:
-            return yard.bundle(parse_reference(subject)).manifest
+        from modelyard.core.administration.models import GetVersion
+
+        with Settings.of(context).administration() as administration:
+            reference = str(parse_reference(subject))
+            version = administration.do(GetVersion(reference=reference))
+            return read_manifest(administration, version)
     return _folder(path).manifest if path.is_dir() else find(context, subject).manifest
 
 
@@ -73,13 +78,18 @@ def signature_path(path: Path, index: int = 0) -> Path:
 
 def _in_home(context: typer.Context, subject: str) -> Package:
     from modelyard.bundle.trust import Trust
+    from modelyard.core.administration.models import GetVersion, ListSignatures, VerifyVersion
+    from modelyard.core.administration.rules import GetPolicy
 
-    with Settings.of(context).yard() as yard:
-        version = yard.registry.resolve(parse_reference(subject))
-        bundle = yard.registry.bundle(version)
-        bundle.verify()
-        trust = Trust.of(yard.registry.policies.get().policy)
-    return Package(bundle.manifest, bundle.signatures, version, trust)
+    with Settings.of(context).administration() as administration:
+        do = administration.do
+        version = do(GetVersion(reference=str(parse_reference(subject))))
+        exact = f"{version.model}:{version.number}"
+        do(VerifyVersion(reference=exact))
+        manifest = read_manifest(administration, version)
+        signatures = do(ListSignatures(reference=exact))
+        trust = Trust.of(do(GetPolicy()).policy)
+    return Package(manifest, tuple(each.content for each in signatures), version, trust)
 
 
 def _folder(path: Path) -> "Bundle":

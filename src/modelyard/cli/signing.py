@@ -158,10 +158,12 @@ def _keep(context: typer.Context, package: Package, made: bytes, reason: str) ->
         statement = SignedStatement.decode(made)
         statement.check_subject(package.manifest)
         return statement.signer
-    with Settings.of(context).yard() as yard:
-        return yard.registry.signatures.add(
-            package.version, package.manifest, made, actor=yard.actor, reason=reason
-        ).signer
+    from modelyard.core.administration.models import AddSignature
+
+    exact = f"{package.version.model}:{package.version.number}"
+    with Settings.of(context).administration() as administration:
+        wanted = AddSignature(reference=exact, content=made, reason=reason)
+        return administration.do(wanted).signer
 
 
 def _password(file: Path | None) -> str:

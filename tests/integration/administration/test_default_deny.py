@@ -19,6 +19,7 @@ PLACES = {
     "id": "aaaaaaaaaaaa",
     "name": "default",
     "models": "churn",
+    "number": "1",
 }
 
 

@@ -159,6 +159,7 @@ def _lines(office: Office, operation: Operation) -> HTTPRouteHandler:
     @route(
         typed_path(operation),
         http_method=[HttpMethod(operation.method)],
+        status_code=operation.status,
         opt=asking(operation.verb),
         name=operation.name,
     )
@@ -177,6 +178,7 @@ def _lines(office: Office, operation: Operation) -> HTTPRouteHandler:
         first = await office.run(_piece, given)
         return Stream(
             _stream(office, first, given),
+            status_code=operation.status,
             media_type=Body.LINES,
             headers={"cache-control": "no-store", "x-request-id": visit.actor.request_id},
         )

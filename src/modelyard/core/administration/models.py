@@ -6,7 +6,7 @@ from typing import Any
 
 from modelyard.core.administration.operation import USUAL_PAGE, Body, Page, Request, operation
 from modelyard.core.identity import Verb
-from modelyard.core.records import Model, RouteChange, Version
+from modelyard.core.records import BundleSignature, Model, RouteChange, Version
 
 
 @operation("GET", "/models", Verb.READ, tag="models")
@@ -81,6 +81,26 @@ class VerifyVersion(Request[Verified]):
     """Read every byte of a version's bundle and hold it against its digest."""
 
     reference: str
+
+
+@operation("GET", "/versions/{reference}/signatures", Verb.READ, tag="versions")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListSignatures(Request[tuple[BundleSignature, ...]]):
+    """The signatures beside a version's bundle, oldest first; unproven."""
+
+    reference: str
+
+
+@operation(
+    "POST", "/versions/{reference}/signatures", Verb.DEPLOY, tag="versions", guards=ListSignatures
+)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddSignature(Request[BundleSignature]):
+    """Keep a signature of the OpenSSF format beside a version's bundle; `content` is in base64."""
+
+    reference: str
+    content: bytes
+    reason: str = ""
 
 
 @operation("GET", "/versions/{reference}/archive", Verb.READ, tag="versions", gives=Body.ARCHIVE)

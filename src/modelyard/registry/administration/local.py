@@ -66,7 +66,7 @@ class LocalAdministration:
             return office.registry.publish(
                 bundle,
                 actor=office.actor,
-                reason=request.reason or f"imported {archive.name}",
+                reason=request.reason,
             )
 
     def export(self, request: Export, target: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from modelyard.core.administration import models as ask
 from modelyard.core.administration.operation import Page
 from modelyard.core.names import Reference, check_name
-from modelyard.core.records import Model, RouteChange, Version
+from modelyard.core.records import BundleSignature, Model, RouteChange, Version
 from modelyard.registry.administration.office import Office, perform
 from modelyard.registry.administration.paging import page_of
 
@@ -62,6 +62,26 @@ def verify_version(request: ask.VerifyVersion, office: Office) -> ask.Verified:
     files = bundle.manifest.files
     return ask.Verified(
         digest=bundle.digest, files=len(files), size_bytes=sum(entry.size for entry in files)
+    )
+
+
+@perform.register
+def list_signatures(request: ask.ListSignatures, office: Office) -> tuple[BundleSignature, ...]:
+    """Those of its bundle."""
+    version = office.registry.resolve(Reference.parse(request.reference))
+    return tuple(office.registry.signatures.of(version.digest))
+
+
+@perform.register
+def add_signature(request: ask.AddSignature, office: Office) -> BundleSignature:
+    """One more."""
+    version = office.registry.resolve(Reference.parse(request.reference))
+    return office.registry.signatures.add(
+        version,
+        office.registry.bundle(version).manifest,
+        request.content,
+        actor=office.actor,
+        reason=request.reason,
     )
 
 
