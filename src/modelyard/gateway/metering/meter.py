@@ -82,52 +82,50 @@ class SpooledMeter:
 
     def record(self, call: Call) -> None:
         """Write down how a call with a permit ended; never raises. About half a microsecond."""
+        # One function, as a second would cost a tenth more.
         try:
-            self._record(call)
+            segment = self._segment
+            if segment is None or segment.at > segment.last:
+                segment = self._turn()
+            permit: KeyedPermit = call.permit  # type: ignore[assignment] # the gate asked for it
+            subject = permit.subjects.get(call.served.version, 0)
+            if subject < self._floor:
+                subject, segment = self._define(permit, call.served.version)
+            known = _COUNTED
+            if call.outcome is _OK:
+                code, unit = _OK_CODE, subject & _UNIT
+                took_ns = call.ended_ns - call.started_ns
+                if unit == _REQUEST:
+                    amount = 1
+                elif unit == _ROW:
+                    amount = call.rows
+                else:
+                    amount = amount_after(call, UNITS[unit])
+                    if unit == _TOKEN:
+                        # Nobody has counted them.
+                        known = _ESTIMATED
+            else:
+                # One that was never admitted has not ended yet when its refusal is recorded.
+                code, amount = _CODES[call.outcome or Outcome.REFUSED], 0
+                took_ns = (call.ended_ns or time.monotonic_ns()) - call.started_ns
+            body = _pack(
+                call.number,
+                call.started_ns + self._spool.offset_ns,
+                took_ns,
+                amount,
+                subject,
+                call.rows,
+                code,
+                known,
+            )
+            # The checksum goes last: without it there is no event, wherever this process may end.
+            _put(segment.memory, segment.at, body, crc32(body))
+            segment.at += EVENT_BYTES
         except _NoRoom:
             self._miss(call)
         except Exception:  # noqa: BLE001 - a call is answered, whatever becomes of its event
             _log.exception("a call's usage could not be recorded")
             self._miss(call)
-
-    def _record(self, call: Call) -> None:
-        segment = self._segment
-        if segment is None or segment.at > segment.last:
-            segment = self._turn()
-        permit: KeyedPermit = call.permit  # type: ignore[assignment] # the gate asked for it
-        subject = permit.subjects.get(call.served.version, 0)
-        if subject < self._floor:
-            subject, segment = self._define(permit, call.served.version)
-        known = _COUNTED
-        if call.outcome is _OK:
-            code, unit = _OK_CODE, subject & _UNIT
-            took_ns = call.ended_ns - call.started_ns
-            if unit == _REQUEST:
-                amount = 1
-            elif unit == _ROW:
-                amount = call.rows
-            else:
-                amount = amount_after(call, UNITS[unit])
-                if unit == _TOKEN:
-                    # Nobody has counted them.
-                    known = _ESTIMATED
-        else:
-            # One that was never admitted has not ended yet when its refusal is recorded.
-            code, amount = _CODES[call.outcome or Outcome.REFUSED], 0
-            took_ns = (call.ended_ns or time.monotonic_ns()) - call.started_ns
-        body = _pack(
-            call.number,
-            call.started_ns + self._spool.offset_ns,
-            took_ns,
-            amount,
-            subject,
-            call.rows,
-            code,
-            known,
-        )
-        # The checksum goes last: without it there is no event, wherever this process may end.
-        _put(segment.memory, segment.at, body, crc32(body))
-        segment.at += EVENT_BYTES
 
     def _turn(self) -> Segment:
         segment = self._segment = self._spool.turn()

@@ -94,13 +94,17 @@ def read_segment(path: Path) -> Found | None:
 
 
 def own_batches(spool: Spool, position: int) -> Iterator[Batch]:
-    """What this process has written from a position on; while it goes on writing."""
+    """What this process had written when it was asked, from a position on.
+
+    What is written meanwhile waits for the next time: many small batches would cost the more.
+    """
+    end = spool.written
     for segment in spool.segments:
         position = max(position, segment.first)
-        while position < segment.first + segment.count:
+        while position < min(end, segment.first + segment.count):
             # Our own memory, behind ourselves: nothing there is half-written.
-            data = segment.read(position - segment.first, MOST_EVENTS)
-            events = as_events(data)
+            most = min(MOST_EVENTS, end - position)
+            events = as_events(segment.read(position - segment.first, most))
             yield _batch(
                 spool.id, spool.prefix, position, len(events), events, dict(segment.subjects)
             )

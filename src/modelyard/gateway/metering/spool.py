@@ -154,6 +154,7 @@ class Spool:
 
     def close(self, *, is_copied: bool) -> None:
         """Let go of the files; those of a spool that is copied are deleted."""
+        self._after = self.written
         if self.current is not None:
             self._full.append(self.current)
             self.current = None

@@ -10,6 +10,7 @@ from modelyard.core.call import Outcome
 from modelyard.core.errors import Unavailable
 from modelyard.core.rules import Rules
 from modelyard.core.usage import Known, Tariff, Unit, UsageEvent
+from modelyard.gateway.gate import KeyedGate
 from modelyard.gateway.metering.batch import spelled_out
 from modelyard.gateway.metering.meter import SpooledMeter
 from modelyard.gateway.metering.reading import own_batches
@@ -163,3 +164,16 @@ def test_without_room_calls_are_counted_by_whom(
     spool.stop()
     spool.close(is_copied=True)
     assert list(folder.iterdir()) == []
+
+
+def test_a_strict_gate_admits_nobody_unrecorded(folder: Path) -> None:
+    """While there is no room, calls are refused; else they are answered all the same."""
+    spool = Spool(folder, bound_bytes=LEAST_SEGMENT_BYTES, segment_bytes=1)
+    spool.upkeep()
+    meter = SpooledMeter(spool)
+    call = make_call(make_permit(), None)
+    with pytest.raises(Unavailable, match="no room to record"):
+        KeyedGate(meter, is_strict=True).admit(call, lambda _: None)
+    assert KeyedGate(meter).admit(call, lambda _: None)
+    spool.stop()
+    spool.close(is_copied=True)
