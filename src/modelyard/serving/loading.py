@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -132,10 +133,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def bundle(self) -> Bundle:
         """The bundle; its files are not verified yet."""
-        keys = Keyring(self.encryption_key)
+        keys = _keyring(self.encryption_key)
         files: dict[str, File] = {path: Path(file) for path, file in self.files.items()}
         files |= {path: SealedFile(Path(self.files[path]), keys) for path in self.sealed}
         return Bundle(Manifest.decode(self.manifest), files)
+
+
+# One for each source: asking it may cost the start of a program.
+_keyring: Final = cache(Keyring)
 
 
 def _place(file: File) -> Path:
