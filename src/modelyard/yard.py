@@ -2,7 +2,9 @@
 
 import getpass
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -94,8 +96,8 @@ class Yard:
         from modelyard.packaging.package import package_estimator
 
         check_name(name)
-        with staging(self.config) as folder:
-            bundle = package_estimator(
+        return self.publish_built(
+            lambda folder: package_estimator(
                 model,
                 name=name,
                 sample=sample,
@@ -105,7 +107,12 @@ class Yard:
                 card=card,
                 files=files or {},
             )
-            return self.registry.publish(bundle, actor=self.actor)
+        )
+
+    def publish_built(self, build: Callable[[Path], Bundle]) -> Version:
+        """Publish the bundle that `build` makes in an empty folder."""
+        with staging(self.config) as folder:
+            return self.registry.publish(build(folder), actor=self.actor)
 
     def train(self, recipe: "Recipe", *, base: Path, progress: "Progress | None" = None) -> Version:
         """Train by a recipe and publish the result; `base` is where its relative paths begin.
@@ -118,15 +125,7 @@ class Yard:
 
     def publish_trained(self, trained: "Trained") -> Version:
         """Package what `train` made and publish it; rejected where it failed its gate."""
-        return self.publish(
-            trained.estimator,
-            name=trained.name,
-            sample=trained.sample,
-            lineage=trained.lineage,
-            evaluation=trained.evaluation,
-            card=trained.card,
-            files=trained.files,
-        )
+        return self.publish_built(partial(package_trained, trained))
 
     def import_file(
         self, path: Path, *, name: str, sample: Any = None, packages: Sequence[str] = ()
@@ -136,20 +135,8 @@ class Yard:
         A model that needs other versions of `packages` than a server has is served in a process
         with an environment of its own, where the server's `trust_packages` allows it.
         """
-        from modelyard.packaging.package import package_file
-
-        check_name(name)
-        with staging(self.config) as folder:
-            bundle = package_file(
-                path,
-                name=name,
-                sample=sample,
-                staging=folder,
-                trust_pickle=self.config.trust_pickle,
-            )
-            if packages:
-                bundle = bundle.asking_for(packages)
-            return self.registry.publish(bundle, actor=self.actor)
+        imported = Imported(path, name, sample, tuple(packages), self.config.trust_pickle)
+        return self.publish_built(imported.package)
 
     # Routes and names
 
@@ -269,6 +256,45 @@ class Yard:
             return None
         return self.registry.resolve(reference).number
 
+
+def package_trained(trained: "Trained", folder: Path) -> Bundle:
+    """The bundle of what `train` made, built in an empty folder."""
+    from modelyard.packaging.package import package_estimator
+
+    return package_estimator(
+        trained.estimator,
+        name=check_name(trained.name),
+        sample=trained.sample,
+        staging=folder,
+        lineage=trained.lineage,
+        evaluation=trained.evaluation,
+        card=trained.card,
+        files=trained.files,
+    )
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model file that is to be packaged; see `Yard.import_file`."""
+
+    path: Path
+    name: str
+    sample: Any = None
+    packages: Sequence[str] = ()
+    trust_pickle: bool = False
+
+    def package(self, folder: Path) -> Bundle:
+        """Its bundle, built in an empty folder."""
+        from modelyard.packaging.package import package_file
+
+        bundle = package_file(
+            self.path,
+            name=check_name(self.name),
+            sample=self.sample,
+            staging=folder,
+            trust_pickle=self.trust_pickle,
+        )
+        return bundle.asking_for(self.packages) if self.packages else bundle
 
 
 def _abandoned(folder: Path) -> Finding:

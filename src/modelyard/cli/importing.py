@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelyard.cli import publishing
 from modelyard.cli.report import describe
 from modelyard.cli.screen import note, say, say_facts, say_json
 from modelyard.cli.settings import Json, Settings
@@ -59,27 +60,30 @@ def import_file(
 
     Converted to ONNX where that is proven equal.
     """
-    from modelyard.core.names import Reference
+    from modelyard.core.names import check_name
+    from modelyard.yard import Imported
 
+    settings = Settings.of(context)
     rows = None if sample is None else read_sample(sample)
-    with Settings.of(context).yard(trust_pickle=trust_pickle or None) as yard:
-        version = yard.import_file(path, name=name, sample=rows, packages=package or ())
-        manifest = yard.registry.bundle(version).manifest
-        if as_json:
-            say_json(
-                {
-                    "version": version,
-                    "conversion": manifest.conversion,
-                    "serving": manifest.serving,
-                    "signature": manifest.signature,
-                }
-            )
-        else:
-            say_facts(describe(manifest))
-            say(f"published {version.model}:{version.number}, {version.digest}")
-        if deploy:
-            yard.deploy(Reference(version.model, version=version.number))
-            note(f"calls to {version.model} go to version {version.number}")
+    trusted = settings.config(trust_pickle=trust_pickle or None).trust_pickle
+    imported = Imported(path, check_name(name), rows, package or (), trusted)
+    published = publishing.publish(settings, imported.package)
+    version, manifest = published.version, published.manifest
+    if as_json:
+        say_json(
+            {
+                "version": version,
+                "conversion": manifest.conversion,
+                "serving": manifest.serving,
+                "signature": manifest.signature,
+            }
+        )
+    else:
+        say_facts(describe(manifest))
+        say(f"published {version.model}:{version.number}, {version.digest}")
+    if deploy:
+        publishing.deploy(settings, version)
+        note(f"calls to {version.model} go to version {version.number}")
 
 
 def read_sample(path: Path) -> "Sample":

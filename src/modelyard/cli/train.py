@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from modelyard.cli import publishing
 from modelyard.cli.progress import Steps
 from modelyard.cli.report import describe_conversion, say_evaluation
 from modelyard.cli.screen import note, say, say_json
 from modelyard.cli.settings import Json, Settings
 
 if TYPE_CHECKING:
-    from modelyard.core.names import Reference
+    from modelyard.bundle.manifest import Manifest
     from modelyard.core.records import Version
     from modelyard.train.recipe import Recipe
     from modelyard.train.training import Trained
-    from modelyard.yard import Yard
 
 
 def train(
@@ -78,35 +78,39 @@ def train(
             seed=seed,
         )
         base = data.parent
-    with Settings.of(context).yard() as yard:
-        version = _train(yard, chosen, base, as_json)
-        if version.state == "rejected":
-            note(
-                f"error: {version.model}:{version.number} did not pass its gate, so it was "
-                "published as rejected and cannot be deployed without --force"
-            )
-            raise typer.Exit(1)
-        if deploy:
-            yard.deploy(_reference(version))
-            note(f"calls to {version.model} go to version {version.number}")
+    settings = Settings.of(context)
+    version = _train(settings, chosen, base, as_json)
+    if version.state == "rejected":
+        note(
+            f"error: {version.model}:{version.number} did not pass its gate, so it was "
+            "published as rejected and cannot be deployed without --force"
+        )
+        raise typer.Exit(1)
+    if deploy:
+        publishing.deploy(settings, version)
+        note(f"calls to {version.model} go to version {version.number}")
 
 
-def _train(yard: "Yard", recipe: "Recipe", base: Path, as_json: bool) -> "Version":
+def _train(settings: Settings, recipe: "Recipe", base: Path, as_json: bool) -> "Version":
+    from functools import partial
+
     from modelyard.train.training import train
+    from modelyard.yard import package_trained
 
     with Steps() as steps:
         trained = train(recipe, base=base, progress=steps)
         steps.step("package", "convert to ONNX, prove it equal, publish")
-        version = yard.publish_trained(trained)
+        published = publishing.publish(settings, partial(package_trained, trained))
     for remark in trained.notes:
         note(f"note: {remark}")
-    say_trained(yard, version, trained, as_json)
-    return version
+    _say_trained(published.version, published.manifest, trained, as_json)
+    return published.version
 
 
-def say_trained(yard: "Yard", version: "Version", trained: "Trained", as_json: bool) -> None:
+def _say_trained(
+    version: "Version", manifest: "Manifest", trained: "Trained", as_json: bool
+) -> None:
     """How good it is, what became of the conversion, and which version it is."""
-    manifest = yard.registry.bundle(version).manifest
     if as_json:
         say_json(
             {
@@ -122,12 +126,6 @@ def say_trained(yard: "Yard", version: "Version", trained: "Trained", as_json: b
     say()
     say(describe_conversion(manifest.conversion))
     say(f"published {version.model}:{version.number}, {version.state}, {version.digest}")
-
-
-def _reference(version: "Version") -> "Reference":
-    from modelyard.core.names import Reference
-
-    return Reference(version.model, version=version.number)
 
 
 def _parse_parameter(text: str) -> tuple[str, object]:
