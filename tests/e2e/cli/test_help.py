@@ -10,7 +10,8 @@ import pytest
 
 VERBS = [
     *("demo", "train", "import", "models", "deploy", "promote", "rollback", "undeploy", "alias"),
-    *("predict", "bundle", "serve", "status", "audit", "config", "doctor"),
+    *("predict", "bundle", "serve", "status", "keys", "tenants", "identities", "limits", "policy"),
+    *("usage", "payloads", "approvals", "audit", "encryption", "config", "doctor"),
 ]
 HEAVY = ("numpy", "pandas", "sklearn", "onnxruntime", "sqlalchemy", "uvicorn", "grpc", "litestar")
 
