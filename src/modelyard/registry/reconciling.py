@@ -19,7 +19,7 @@ from modelyard.gateway.metering.batch import (
     decode_subjects,
     unpack,
 )
-from modelyard.gateway.metering.reading import Found, read_segment
+from modelyard.gateway.metering.reading import DAMAGED, Found, read_segment
 from modelyard.registry.database import Database
 from modelyard.registry.tables import (
     usage_batches,
@@ -54,6 +54,8 @@ def reconcile(database: Database, folder: Path) -> Reconciliation:
     for path in sorted(folder.glob(f"*{segments.SUFFIX}")):
         spools.add(path.name.partition(".")[0])
         _check_segment(database, path, findings)
+    for path in sorted(folder.glob(f"*{DAMAGED}")):
+        findings.differs(f"{path.name} holds events that nobody can read")
     with database.read() as connection:
         _check_database(connection, findings)
         unrecorded = connection.execute(select(func.sum(usage_unrecorded.c.calls))).scalar()

@@ -280,9 +280,12 @@ def test_a_spool_with_an_unreadable_head_stays(
     leave(spool)
     Copier(folder, book).copy_orphans()
     assert len(ids_in(book)) == 1500 - count
-    assert "is damaged" in caplog.text
-    (difference,) = [each for each in book.reconcile(folder).differences if "head" in each]
-    assert name in difference
+    assert f"the head of {name} is damaged" in caplog.text
+    assert [path.name for path in folder.iterdir()] == [name.replace("segment", "damaged")]
+    found = book.reconcile(folder)
+    assert found.damaged == count
+    (difference,) = found.differences
+    assert "holds events that nobody can read" in difference
 
 
 def test_reconcile_says_what_was_changed(

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from modelyard.core.errors import ModelyardError
 from modelyard.gateway.metering.batch import Batch
 from modelyard.gateway.metering.reading import (
+    DAMAGED,
     Found,
     Orphan,
     hold_orphans,
@@ -143,8 +144,7 @@ class Copier:
 
     def _copy_orphan(self, orphan: Orphan) -> int:
         position, copied = self._book.position(orphan.id), 0
-        found, unreadable = _read(orphan.files)
-        for each in found:
+        for each in _read(orphan.files):
             while position < each.head.first + each.places:
                 batch = bridged(each.batch(position), position)
                 after = self._book.copy(batch)
@@ -153,9 +153,8 @@ class Copier:
         missed = orphan.missed()
         if missed:
             self._book.miss(orphan.id, missed)
-        if not unreadable:
-            self._book.end(orphan.id)
-            orphan.delete()
+        self._book.end(orphan.id)
+        orphan.delete()
         return copied
 
     def _run(self) -> None:
@@ -201,16 +200,17 @@ def bridged(batch: Batch, position: int) -> Batch:
     )
 
 
-def _read(files: Iterable[Path]) -> tuple[list[Found], bool]:
-    """The segments in their order, and whether one of them cannot be read."""
-    found, unreadable = [], False
+def _read(files: Iterable[Path]) -> list[Found]:
+    """The segments in their order. One that nobody can read is put aside, for somebody to look."""
+    found = []
     for path in files:
         try:
             segment = read_segment(path)
         except ValueError as error:
-            _log.error("%s; it is left where it is, in %s", error, path.parent)
-            unreadable = True
+            aside = path.with_suffix(DAMAGED)
+            _log.error("%s: what it holds cannot be copied; it is kept as %s", error, aside)
+            path.rename(aside)
         else:
             if segment is not None:
                 found.append(segment)
-    return sorted(found, key=lambda each: each.head.first), unreadable
+    return sorted(found, key=lambda each: each.head.first)

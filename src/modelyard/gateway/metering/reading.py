@@ -33,6 +33,8 @@ from modelyard.gateway.metering.layout import (
 from modelyard.gateway.metering.spool import Spool
 from modelyard.gateway.metering.tally import Missed
 
+DAMAGED: Final = ".damaged"
+"""How the name of a segment ends that nobody can read."""
 MOST_EVENTS: Final = 65_536
 """In one batch: three megabytes, before they are compressed."""
 
