@@ -13,7 +13,6 @@ from modelyard.cli.sheets import Format, Sheet, write_sheet
 from modelyard.cli.verb import Verb
 
 if TYPE_CHECKING:
-
     from modelyard.core.config import Config
     from modelyard.core.usage import UsageEvent, UsageLine, UsageReport
 
