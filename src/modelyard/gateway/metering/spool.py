@@ -101,7 +101,9 @@ class Spool:
         if old is not None:
             self._full.append(old)
         self.current = segment
-        self._wake.set()
+        if segment is not old:
+            # Not with each call that finds no room: the thread looks for it once a second.
+            self._wake.set()
         return segment
 
     def miss(self, missed: Missed) -> None:
