@@ -199,11 +199,7 @@ class RememberedRegistry:
                     )
 
     def _save(self, snapshot: Snapshot) -> None:
-        with _locked(self._config.home / _LOCK_NAME):
-            lying = _read(self._config)
-            # Another worker may have read the registry later than we have: its word holds.
-            if lying is None or lying.read_at < snapshot.read_at:
-                write_snapshot(self._config, snapshot)
+        keep_snapshot(self._config, snapshot)
         self._saved = snapshot
 
 
@@ -229,8 +225,16 @@ def read_snapshot(config: Config) -> Snapshot | None:
         return None
 
 
-def write_snapshot(config: Config, snapshot: Snapshot) -> None:
-    """Put a snapshot into a home, whole or not at all, for nobody else to read."""
+def keep_snapshot(config: Config, snapshot: Snapshot) -> None:
+    """Put a snapshot into a home, unless another worker has read the registry later than we."""
+    with _locked(config.home / _LOCK_NAME):
+        lying = _read(config)
+        if lying is None or lying.read_at < snapshot.read_at:
+            _write(config, snapshot)
+
+
+def _write(config: Config, snapshot: Snapshot) -> None:
+    """Whole or not at all, and for nobody else to read."""
     data = seal(snapshot, node_key(config.home))
     with Draft(config.home) as draft:
         os.fchmod(draft.file.fileno(), 0o600)
