@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Row, Select, delete, func, insert, select, up
 from sqlalchemy import bindparam as bind
 
 from modelyard.bundle.keyring import KEY_BYTES
-from modelyard.core.errors import NotFound, Unavailable
+from modelyard.core.errors import Invalid, NotFound, Unavailable
 from modelyard.core.identity import Actor
 from modelyard.core.payloads import CapturedPayload, Erasure, Payload, PayloadRecord
 from modelyard.core.policy import DAY_S
@@ -168,8 +168,11 @@ class PayloadBook:
     ) -> Erasure:
         """Erase all that is kept about somebody, of every model or of one.
 
-        The audit says that and how many, by a keyed digest; not whom, nor what it was.
+        The audit says that and how many, by a keyed digest; not whom, nor what it was. Raises
+        `Invalid` for nobody.
         """
+        if not subject:
+            raise Invalid("no_subject", "say about whom everything is to be erased", field="subject")
         with self._database.write() as connection:
             _overwrite_deleted(connection)
             digest = self._keys.ring().subject(subject)

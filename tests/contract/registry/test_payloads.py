@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from modelyard.bundle.keyring import Keyring, make_key
-from modelyard.core.errors import NotFound, Unavailable
+from modelyard.core.errors import Invalid, NotFound, Unavailable
 from modelyard.core.identity import Actor
 from modelyard.core.payloads import CapturedPayload
 from modelyard.registry import payloads as book
@@ -161,6 +161,15 @@ def test_erasing_somebody_unknown_is_told_and_audited(home: Home) -> None:
     """Nothing is found, and it is written down all the same that somebody tried."""
     assert home.registry.payloads.erase("nobody", actor=_ANN).payloads == 0
     assert home.registry.audit()[0].action == "erase_payloads"
+
+
+def test_an_erasure_of_nobody_is_refused(home: Home) -> None:
+    """It would take all that is about nobody known."""
+    payloads = home.registry.payloads
+    payloads.write([_captured("")])
+    with pytest.raises(Invalid):
+        payloads.erase("", actor=_ANN)
+    assert len(payloads.list(actor=_ANN)) == 1
 
 
 def test_what_was_on_its_way_when_it_was_erased_is_not_kept(home: Home) -> None:
