@@ -172,7 +172,7 @@ class PayloadBook:
         `Invalid` for nobody.
         """
         if not subject:
-            raise Invalid("no_subject", "say about whom everything is to be erased", field="subject")
+            raise Invalid("no_subject", "say about whom all is to be erased", field="subject")
         with self._database.write() as connection:
             _overwrite_deleted(connection)
             digest = self._keys.ring().subject(subject)
