@@ -30,6 +30,8 @@ from modelyard.core.errors import (
 from modelyard.registry.tables import HEAD
 
 _PATIENCE_S: Final = 30.0
+_SILENCE: Final = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+"""Seconds until a PostgreSQL server must have answered a connection, and milliseconds for data."""
 _DRIVERS: Final = {
     "sqlite": "sqlite+pysqlite",
     "sqlite+pysqlite": "sqlite+pysqlite",
@@ -219,8 +221,10 @@ def _bad_url(url: str) -> ModelyardError:
 def _make_engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _make_sqlite_engine(url)
+    # A server that is cut off says nothing: within these it counts as gone. A URL's own hold.
+    patience = {name: value for name, value in _SILENCE.items() if name not in url.query}
     try:
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, connect_args=patience)
     except ImportError as error:
         raise MissingExtra("postgres", "a registry on PostgreSQL") from error
 
