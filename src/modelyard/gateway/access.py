@@ -30,6 +30,7 @@ _MOST_PERMITS: Final = 100_000
 """In all: what callers make us keep by naming models is bounded."""
 _LONGEST_NAME: Final = 128
 _NO_CERTIFICATE: Final = ""
+_BEARER: Final = b"Bearer "
 
 FRONT: Final = Principal(
     tenant=DEFAULT_TENANT, key="local:front", name="the container's front", role=Role.CALLER
@@ -139,13 +140,9 @@ class KeyedAccess:
     def identify(self, headers: Headers, peer: Peer) -> KeyedCaller:
         """Who sends these headers over this connection."""
         if b"x-api-key" in headers:
-            caller = self._by_key.get(headers[b"x-api-key"])
-            # Two credentials are compared each time.
-            if b"authorization" in headers:
-                caller = None
-        else:
-            # A header that is not there is no key of the dictionary.
-            caller = self._by_authorization.get(headers.get(b"authorization"))
+            return self._meet(headers, peer)
+        # A header that is not there is no key of the dictionary.
+        caller = self._by_authorization.get(headers.get(b"authorization"))
         if caller is None:
             return self._meet(headers, peer)
         if caller.expires_at is not None and time.time() >= caller.expires_at:
@@ -169,7 +166,7 @@ class KeyedAccess:
 
     def _forget(self) -> None:
         self._by_authorization: dict[bytes | None, KeyedCaller] = {}
-        self._by_key: dict[bytes, KeyedCaller] = {}
+        self._by_token: dict[bytes, KeyedCaller] = {}
         self._by_certificate: dict[str, KeyedCaller] = {}
         self._permits = 0
 
@@ -179,11 +176,16 @@ class KeyedAccess:
             token = find_token(headers)
             if token is None:
                 return self._meet_certificate(peer)
-            caller = KeyedCaller(self, self._principal_of(token))
+            caller = self._by_token.get(token)
+            if caller is None or caller.principal.is_expired:
+                caller = KeyedCaller(self, self._principal_of(token))
+                self._make_room()
+                self._by_token[token] = caller
+                self._visits.enter(caller.principal, peer.address)
         except Unauthenticated as error:
             raise self._refused(error, peer) from None
-        self._visits.enter(caller.principal, peer.address)
-        self._keep(headers, caller)
+        if b"x-api-key" not in headers:
+            self._keep_spelling(headers[b"authorization"], token, caller)
         return caller
 
     def _meet_certificate(self, peer: Peer) -> KeyedCaller:
@@ -210,17 +212,15 @@ class KeyedAccess:
         return caller
 
     def _make_room(self) -> None:
-        known = len(self._by_authorization) + len(self._by_key) + len(self._by_certificate)
+        known = len(self._by_authorization) + len(self._by_token) + len(self._by_certificate)
         if known >= _MOST_CALLERS:
             self._forget()
 
-    def _keep(self, headers: Headers, caller: KeyedCaller) -> None:
-        self._make_room()
-        authorization, key = headers.get(b"authorization"), headers.get(b"x-api-key")
-        if key is None:
+    def _keep_spelling(self, authorization: bytes, token: bytes, caller: KeyedCaller) -> None:
+        # Of one token there are many spellings, with many blanks: those are not kept.
+        if len(authorization) == len(_BEARER) + len(token):
+            self._make_room()
             self._by_authorization[authorization] = caller
-        elif authorization is None:
-            self._by_key[key] = caller
 
     def _principal_of(self, token: bytes) -> Principal:
         if token.startswith(PREFIX):

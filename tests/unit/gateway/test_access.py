@@ -138,6 +138,21 @@ def test_nobody_is_let_in_without_a_key() -> None:
         assert said(lambda: access.identify({b"host": b"here"}, HERE)) == "no_key"
 
 
+def test_a_caller_is_the_same_by_every_spelling() -> None:
+    """Both headers, either, or the scheme in other letters: one caller with one set of permits."""
+    given = make()
+    access = KeyedAccess(rules(given))
+    caller = access.identify(given.bearer, HERE)
+    for headers in (
+        {b"x-api-key": given.text},
+        {b"x-api-key": given.text, **given.bearer},
+        {b"authorization": b"BEARER " + given.text},
+        *({b"authorization": b"Bearer" + b" " * blanks + given.text} for blanks in range(1, 50)),
+    ):
+        assert access.identify(headers, HERE) is caller
+    assert len(access._by_authorization) == 2
+
+
 def test_keys_are_told_from_headers_of_the_other_kind() -> None:
     """A value that is good in one header is nothing in the other, whatever was seen before."""
     given = make()
@@ -243,7 +258,7 @@ def test_what_callers_make_us_keep_is_bounded(monkeypatch: pytest.MonkeyPatch) -
         for number in range(50):
             assert caller.permit(f"m{number}").key == given.key.id
         caller.permit("x" * 129)
-    assert len(access._by_authorization) <= 10
+    assert len(access._by_authorization) + len(access._by_token) <= 12
     kept = [len(each._permits) for each in access._by_authorization.values()]
     assert sum(kept) <= 100
     assert not any("x" * 129 in each._permits for each in access._by_authorization.values())
