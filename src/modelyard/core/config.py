@@ -100,6 +100,20 @@ class Config:
             "certificate, `optional` takes a key instead."
         },
     )
+    oidc_issuer: str = field(
+        default="",
+        metadata={
+            "doc": "URL of an OpenID Connect issuer whose tokens are taken as keys are, as "
+            "`identities` say; needs `oidc_audience` and `modelyard[oidc]`."
+        },
+    )
+    oidc_audience: str = field(
+        default="", metadata={"doc": "The audience that its tokens must be made for."}
+    )
+    oidc_jwks_url: str = field(
+        default="",
+        metadata={"doc": "Where its keys are; empty asks the issuer's discovery document."},
+    )
     workers: int = field(
         default=0,
         metadata={"doc": "Worker processes that answer calls; 0 means the cores it may use."},

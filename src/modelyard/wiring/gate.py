@@ -37,16 +37,19 @@ class Entrance:
         from modelyard.gateway.open_gate import OpenGate
         from modelyard.gateway.visits import Visits
         from modelyard.registry.keeper import AuditKeeper
+        from modelyard.wiring.issuers import issuers_of
         from modelyard.wiring.rules import RulesFollower
 
         self._allowances = Allowances(config.home / LIMITS_FOLDER, registry.leases)
         self._payloads = PayloadWriter(registry.payloads)
+        self._issuers = issuers_of(config)
         visits = Visits()
         self._audit = AuditKeeper(registry.trail, partial(node_key, config.home), visits)
         keyed: KeyedAccess = KeyedAccess(
             allowance_of=self._allowances.of,
             capture_of=self._payloads.capture_of,
             visits=visits,
+            authorities=[each.authority for each in self._issuers],
             unnamed=FRONT if config.fronted else None,
         )
         self._follower: RulesFollower = RulesFollower(
@@ -71,6 +74,8 @@ class Entrance:
 
     async def start(self) -> None:
         """Follow the rules; returns when they are in force, or nobody answers."""
+        for issuer in self._issuers:
+            issuer.keys.start()
         self._audit.start()
         self._metering.start()
         self._payloads.start()
@@ -89,6 +94,8 @@ class Entrance:
         """After the last call: write down what is to be written."""
         await self._follower.stop()
         await self._allowances.stop()
+        for issuer in self._issuers:
+            await asyncio.to_thread(issuer.keys.stop)
         await asyncio.to_thread(self._payloads.close)
         await asyncio.to_thread(self._metering.stop)
         # Last: what the others have written down is signed too.
