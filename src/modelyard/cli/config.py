@@ -13,7 +13,7 @@ def config(context: typer.Context, as_json: Json = False) -> None:
     """
     from modelyard.core.config import settings
 
-    present = Settings.of(context).config()
+    present = Settings.of(context).here().config()
     values = {setting.name: getattr(present, setting.name) for setting in settings()}
     if as_json:
         say_json({name: _plain(value) for name, value in values.items()})

@@ -91,7 +91,7 @@ def demo(
     """
     signal.signal(signal.SIGTERM, _exit)
     started = time.monotonic()
-    with _demo_home(Settings.of(context)) as settings, settings.yard() as yard:
+    with _demo_home(Settings.of(context).here()) as settings, settings.yard() as yard:
         story = _Story(yard, _Clock())
         first = story.first_version()
         ports = _free(port, 8080), _free(grpc_port, 8081)

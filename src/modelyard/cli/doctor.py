@@ -47,7 +47,7 @@ def doctor(
 
     Looks at packages, extras, ports, the disk, and every byte of every bundle.
     """
-    config = Settings.of(context).config()
+    config = Settings.of(context).here().config()
     checks = [*_check_packages(), *_check_ports(config)]
     home = list(_check_home(config))
     checks += home

@@ -47,7 +47,7 @@ def serve(
     from modelyard.wiring.supervisor import run_supervisor
 
     log_to_stderr()
-    settings = Settings.of(context)
+    settings = Settings.of(context).here()
 
     def read_config() -> "Config":
         config = settings.config(

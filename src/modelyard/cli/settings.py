@@ -49,8 +49,13 @@ class Settings:
         self.stay_here()
         return Yard(self.config(**overrides))
 
+    def here(self) -> "Settings":
+        """These, for a verb that is of this machine only: a server on the command line is wrong."""
+        self.stay_here()
+        return self
+
     def stay_here(self) -> None:
-        """Refuse a server on the command line, for a verb that is of this machine only."""
+        """Refuse a server on the command line."""
         if self.server:
             raise typer.BadParameter(
                 "this is done on the machine itself, by its home: leave --server away"

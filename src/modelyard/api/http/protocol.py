@@ -71,6 +71,7 @@ class InferenceProtocol(HttpToolsProtocol):
         self._begun: InferenceCycle | None = None
         self._last_head = b""
         self._unsent = 0
+        self._body_bytes = 0
         self.peer = UNKNOWN_PEER
         self.idle_since = self._begun_at = self.loop.time()
 
@@ -180,7 +181,7 @@ class InferenceProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
         self._inference = None
         self._in_head = True
-        self._head_bytes = 0
+        self._head_bytes = self._body_bytes = 0
         self._begun_in_read += 1
         self._begun_at = self.idle_since
 
@@ -220,6 +221,7 @@ class InferenceProtocol(HttpToolsProtocol):
         """Collect an inference body; the application reads its own."""
         cycle = self._inference
         if cycle is None:
+            self._body_bytes += len(body)
             super().on_body(body)
             return
         if cycle.response_complete:
@@ -557,7 +559,9 @@ class InferenceProtocol(HttpToolsProtocol):
     def _is_dawdling(self, now: float, head_s: float) -> bool:
         """Whether a request comes so slowly that it is no request but an attack."""
         cycle = self._inference
-        received = 0 if self._in_head or cycle is None else len(cycle.content)
+        received = self._body_bytes if cycle is None else len(cycle.content)
+        if self._in_head:
+            received = 0
         return now - self._begun_at > head_s + received / _LEAST_BYTES_S
 
     def _abort_if_unread(self, now: float, patience_s: float) -> None:
