@@ -34,7 +34,7 @@ class LimitAllowance:
         taken = []
         for line in self.lines:
             pocket = line.pocket
-            amount = line.before(call)
+            amount = line.always or line.before(call)
             if pocket.left < amount or call.started_ns >= pocket.until_ns:
                 return self._desk.ask(self, call, again)
             taken.append((line, pocket, amount))

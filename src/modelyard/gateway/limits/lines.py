@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from modelyard.core.call import Call
+from modelyard.core.call import Call, Outcome
 from modelyard.core.limits import MONEY, Limit, LimitKind
 from modelyard.core.usage import (
     STEPS,
@@ -15,6 +15,7 @@ from modelyard.core.usage import (
 )
 from modelyard.gateway.limits.pockets import Pocket
 
+_OK: Final = Outcome.OK
 _UNKNOWN_BEFORE: Final = (Unit.SECOND, Unit.TOKEN)
 _WEIGHT: Final = 8
 """Of so many calls the last counts as one, in the mean of what calls cost."""
@@ -23,10 +24,12 @@ _WEIGHT: Final = 8
 class Line:
     """A limit: from which pocket a call takes, how much before it runs, and what it has cost."""
 
-    __slots__ = ("_mean", "_tariff", "pocket")
+    __slots__ = ("_mean", "_tariff", "always", "pocket")
 
     def __init__(self, pocket: Pocket, tariff: Tariff) -> None:
         self.pocket = pocket
+        # What every call takes, where that is always the same; else 0. It spares a question.
+        self.always = 1 if pocket.limit.unit == Unit.REQUEST else 0
         self._tariff = tariff
         self._mean = 0
 
@@ -81,24 +84,30 @@ class UnknownRate(KnownRate):
 class Quota(Line):
     """Counted in a unit; only what is billable is charged."""
 
-    __slots__ = ("_unit",)
+    __slots__ = ("_is_known", "_unit")
 
     def __init__(self, pocket: Pocket, tariff: Tariff) -> None:
         super().__init__(pocket, tariff)
         self._unit = self._unit_of(pocket.limit)
+        self._is_known = self._unit not in _UNKNOWN_BEFORE
 
     def before(self, call: Call) -> int:
         """What it will cost, or what calls cost in the mean where nobody knows."""
-        if self._unit in _UNKNOWN_BEFORE:
-            return self._mean or 1
-        return amount_before(call, self._unit)
+        return amount_before(call, self._unit) if self._is_known else self._mean or 1
 
     def settle(self, call: Call, amount: int, pocket: Pocket) -> None:
         """Charge what is billable."""
+        if self._is_known and call.outcome is _OK:
+            pocket.spend(amount)
+            return
         cost = billable(call, self._unit)
         if cost:
             self._mean += (cost - self._mean) // _WEIGHT if self._mean else cost
-        pocket.settle(amount, cost)
+        pocket.settle(amount, self._charge(cost))
+
+    def _charge(self, cost: int) -> int:
+        """What is charged for a cost."""
+        return cost
 
     def _unit_of(self, limit: Limit) -> Unit:
         return Unit(limit.unit)
@@ -111,14 +120,10 @@ class MoneyQuota(Quota):
 
     def before(self, call: Call) -> int:
         """The price of what it will cost."""
-        return cost_nano(super().before(call), self._tariff)
+        return self._charge(super().before(call))
 
-    def settle(self, call: Call, amount: int, pocket: Pocket) -> None:
-        """Charge the price of what is billable."""
-        cost = billable(call, self._unit)
-        if cost:
-            self._mean += (cost - self._mean) // _WEIGHT if self._mean else cost
-        pocket.settle(amount, cost_nano(cost, self._tariff))
+    def _charge(self, cost: int) -> int:
+        return cost_nano(cost, self._tariff)
 
     def _unit_of(self, limit: Limit) -> Unit:
         return self._tariff.unit

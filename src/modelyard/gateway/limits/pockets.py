@@ -39,8 +39,8 @@ class Pocket:
     """A worker's part of one subject's allowance.
 
     `left` is what calls may take without asking: until `until_ns`, a monotonic moment. What a
-    column has taken is what it has settled, what calls have set aside, and `left`. All but `left`
-    and `settle` is used under the till's lock.
+    column has taken is what it has settled, what calls have set aside, and `left`. All that takes
+    from the till needs its lock; `settle` does not.
     """
 
     __slots__ = (
@@ -110,6 +110,10 @@ class Pocket:
         """A call that had set an amount aside has cost this much."""
         raise NotImplementedError
 
+    def spend(self, amount: int) -> None:
+        """A call has cost what it had set aside: as `settle`, at once."""
+        self.settle(amount, amount)
+
     def lacks(self, amount: int) -> ModelyardError | None:
         """Why a call cannot have this, for good; None where it may wait for it."""
         raise NotImplementedError
@@ -148,7 +152,7 @@ class Pocket:
     def _hold(self, amount: int) -> None:
         """Others are to see what is at hand, or they would take it for spent."""
         self._cells[self._at + HELD] = amount
-        if amount and not self.is_watched:
+        if (amount or self.left) and not self.is_watched:
             self.is_watched = True
             self.watch(self)
 
@@ -188,8 +192,8 @@ class PoolPocket(Pocket):
         """What a call gives back is at hand for the next, or there for all where little is left."""
         self.left += amount
         if self._is_exact:
-            with self._till:
-                self.put_back()
+            # Without the lock: what a column has taken may become less at any time.
+            self.put_back()
         elif self.left > self._cells[self._at + HELD]:
             self._hold(self.left)
 
@@ -277,8 +281,7 @@ class QuotaPocket(PoolPocket):
         over = cost - amount
         if over > self.left:
             # Debt: taken though it is not there, so that calls to come wait until it is covered.
-            with self._till:
-                self._cells[self._at + TAKEN] += over - self.left
+            self._cells[self._at + TAKEN] += over - self.left
             self.left = over
         # Before the answer leaves: what was answered is never forgotten.
         self._cells[self._at + SETTLED] += cost
@@ -286,6 +289,10 @@ class QuotaPocket(PoolPocket):
             self.left -= over
         elif over < 0:
             self._return(-over)
+
+    def spend(self, amount: int) -> None:
+        """A call has cost what it had set aside."""
+        self._cells[self._at + SETTLED] += amount
 
     def lacks(self, amount: int) -> ModelyardError | None:
         """Refused where the registry has nothing, and others have nothing that they do not use."""
@@ -374,15 +381,9 @@ class RatePocket(Pocket):
         self._hold(0)
 
     def settle(self, amount: int, cost: int) -> None:
-        """A call has cost more or less than was known before it ran."""
-        over = cost - amount
-        if over > self.left:
-            with self._till:
-                self._till.reals[self.row + Cell.LEVEL] -= over - self.left
-            self.left = 0
-        else:
-            self.left -= over
-            self._hold(max(self.left, self._cells[self._at + HELD]))
+        """A call has cost more or less than was known before it ran; what is owed is below 0."""
+        self.left += amount - cost
+        self._hold(max(self.left, self._cells[self._at + HELD]))
 
     def lacks(self, amount: int) -> ModelyardError | None:
         """Refused until there are enough, unless others have some that they do not use."""

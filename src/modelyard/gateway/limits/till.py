@@ -378,8 +378,8 @@ class Till:
         if 0 <= now_ns - self._buried_ns < _BURY_NS:
             return False
         self._buried_ns = now_ns
-        # Of all of them, not only of the first.
-        return any([not column.is_mine and self._bury(column) for column in self._columns])
+        dead = [each for each in self._columns if not each.is_mine and self._bury(each)]
+        return bool(dead)
 
     def depart(self) -> bool:
         """Be no worker of this home any more; whether none is left now, and this one may speak.

@@ -49,6 +49,38 @@ def test_a_quota_lets_through_exactly_its_amount(make_world: MakeWorld) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", [LimitKind.QUOTA, LimitKind.RATE])
+def test_what_a_worker_has_at_hand_is_not_lost_to_others(
+    make_world: MakeWorld, kind: LimitKind
+) -> None:
+    """Who finds nothing waits until others have given back what they hold for calls to come."""
+    world = make_world(Limit(id="x", kind=kind, amount=1000))
+    one, two = world.start(), world.start()
+    first = [one.call() for _ in range(700)]
+    assert one.allowance().lines[0].pocket.left > 0
+    second = []
+    while not second or second[-1].outcome is Outcome.OK:
+        second.append(two.call())
+    # Of the rate, time brings more meanwhile.
+    through = [call.outcome for call in first + second].count(Outcome.OK)
+    assert through == 1000 if kind is LimitKind.QUOTA else 1000 <= through < 1010
+
+
+def test_a_rate_of_what_is_known_only_afterwards_runs_into_debt(make_world: MakeWorld) -> None:
+    """A call of a minute takes a whole minute's seconds, though nobody knew before."""
+    world = make_world(Limit(id="r", kind=LimitKind.RATE, amount=60, burst=10, unit=Unit.SECOND))
+    worker = world.start()
+    call = worker.begin()
+    call.started_ns = time.monotonic_ns() - 30 * 10**9
+    worker.end(call)
+    world.pass_time(0.1)
+    assert worker.call().outcome is Outcome.REFUSED
+    world.pass_time(15)
+    assert worker.call().outcome is Outcome.REFUSED
+    world.pass_time(10)
+    assert worker.begin() in worker.open
+
+
 def test_a_refusal_says_how_the_limit_stands(make_world: MakeWorld) -> None:
     """Of a quota a day: what it is, that nothing is left, and when the day is over."""
     limit = Limit(id="q", kind=LimitKind.QUOTA, amount=5, period=Period.DAY)
