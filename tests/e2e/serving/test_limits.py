@@ -209,18 +209,19 @@ def test_two_nodes_share_one_quota(tmp_path: Path, postgres_url: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_restarted_server_goes_on_where_it_was(stage: Stage) -> None:
+def test_a_restarted_server_goes_on_where_it_was(tmp_path: Path) -> None:
     """Ended, and killed with all its workers: what was spent is spent, and what was not is not."""
-    stage.limit("quota", 400)
-    with stage.serving(2) as server:
-        first = Crowd(stage, server, refusals=1)
-        with contextlib.suppress(BaseExceptionGroup):
-            first.call(lambda: kill_all(server.pid), after=150)
-    with stage.serving(2) as server:
-        again = Crowd(stage, server).call()
-        wait_until(lambda: stage.standing().spent == 400)
-    total = first.answers["200"] + again.answers["200"]
-    assert 400 - CALLERS <= total <= 400
+    with staged(tmp_path / "home", {}) as stage:
+        stage.limit("quota", 400)
+        with stage.serving(2) as server:
+            first = Crowd(stage, server, refusals=1)
+            with contextlib.suppress(BaseExceptionGroup):
+                first.call(lambda: kill_all(server.pid), after=150)
+        with stage.serving(2) as server:
+            again = Crowd(stage, server).call()
+            wait_until(lambda: stage.standing().spent == 400)
+        total = first.answers["200"] + again.answers["200"]
+        assert 400 - CALLERS <= total <= 400
 
 
 def kill_all(supervisor: int) -> None:
