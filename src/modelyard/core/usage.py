@@ -135,7 +135,7 @@ class Subject:
 class UsageEvent:
     """One call, as it was metered. `amount` is counted in the unit's steps, `cost` in billionths.
 
-    A call that did not end well costs nothing.
+    What a call that did not end well is charged for, `billable` says.
     """
 
     call: str

@@ -10,7 +10,15 @@ from modelyard.core.call import Call, Outcome
 from modelyard.core.errors import Unavailable
 from modelyard.core.identity import matches
 from modelyard.core.rules import Rules
-from modelyard.core.usage import DEFAULT_TARIFF, Known, Subject, Tariff, Unit, amount_after
+from modelyard.core.usage import (
+    DEFAULT_TARIFF,
+    Known,
+    Subject,
+    Tariff,
+    Unit,
+    amount_after,
+    billable,
+)
 from modelyard.gateway.metering.layout import (
     BODY,
     EVENT_BYTES,
@@ -106,7 +114,8 @@ class SpooledMeter:
                         known = _ESTIMATED
             else:
                 # One that was never admitted has not ended yet when its refusal is recorded.
-                code, amount = _CODES[call.outcome or Outcome.REFUSED], 0
+                code = _CODES[call.outcome or Outcome.REFUSED]
+                amount = billable(call, UNITS[subject & _UNIT])
                 took_ns = (call.ended_ns or time.monotonic_ns()) - call.started_ns
             body = _pack(
                 call.number,

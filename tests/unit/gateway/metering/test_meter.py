@@ -9,7 +9,7 @@ import pytest
 from modelyard.core.call import Outcome
 from modelyard.core.errors import Unavailable
 from modelyard.core.rules import Rules
-from modelyard.core.usage import Known, Tariff, Unit, UsageEvent
+from modelyard.core.usage import Known, Tariff, Unit, UsageEvent, billable
 from modelyard.gateway.gate import KeyedGate
 from modelyard.gateway.metering.batch import spelled_out
 from modelyard.gateway.metering.meter import SpooledMeter
@@ -48,6 +48,23 @@ def test_a_call_leaves_one_event_however_it_ends(
     assert (event.amount, event.cost) == ((3, 1_200_000) if paid else (0, 0))
     assert abs(event.arrived.timestamp() - time.time()) < 5
     assert event.took_us == (call.ended_ns - call.started_ns) // 1000
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.CLIENT_GONE])
+@pytest.mark.parametrize("has_run", [True, False])
+def test_who_hangs_up_pays_for_what_ran(
+    meter: SpooledMeter, spool: Spool, outcome: Outcome, has_run: bool
+) -> None:
+    """Usage charges for a call that was left what its quotas are charged: only what had begun."""
+    meter.on_rules(Rules(tariffs=(Tariff(models="churn", unit=Unit.ROW, nano=400_000),)))
+    call = make_call(make_permit(), None, rows=3)
+    call.has_run = has_run
+    (call.cancel if outcome is Outcome.CANCELLED else call.abandon)()
+    meter.record(call)
+    (event,) = events_of(spool)
+    charged = 3 if has_run else 0
+    assert (event.outcome, event.amount, event.cost) == (outcome, charged, charged * 400_000)
+    assert charged == billable(call, Unit.ROW)
 
 
 def test_a_call_that_was_never_admitted_is_refused(meter: SpooledMeter, spool: Spool) -> None:
