@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("atheris", reason="atheris is not installed: it has no build for this machine")
 
 
-@pytest.mark.parametrize("name", ["credentials"])
+@pytest.mark.parametrize("name", ["credentials", "tokens"])
 def test_a_fuzzer_finds_nothing(name: str, tmp_path: Path) -> None:
     """It ends well, and has looked at thousands of inputs."""
     done = subprocess.run(

@@ -38,7 +38,9 @@ _KEEP_S: Final = 86_400.0
 _TIMEOUT_S: Final = 5.0
 _MOST_BYTES: Final = 1024 * 1024
 _MOST_KEYS: Final = 100
-_LEAST_RSA_BITS: Final = 2048
+_MOST_UNKNOWN: Final = 1000
+_LEAST_RSA_DIGITS: Final = 342
+"""Of base64: 2048 bits."""
 _DISCOVERY: Final = "/.well-known/openid-configuration"
 
 
@@ -91,10 +93,11 @@ class IssuerKeys:
             check_url(url, "oidc_jwks_url")
         self._keys: tuple[VerifyingKey, ...] = ()
         self._fetched_at = 0.0
-        self._asked_at = float("-inf")
+        self._answered_at = float("-inf")
+        self._unknown: dict[str, float] = {}
         self._failures = 0
         self._wake = threading.Event()
-        self._stopping = False
+        self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -105,7 +108,7 @@ class IssuerKeys:
 
     def stop(self) -> None:
         """End the thread; a fetch that runs is not waited for longer than it may take."""
-        self._stopping = True
+        self._stop.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(2 * _TIMEOUT_S)
@@ -116,26 +119,33 @@ class IssuerKeys:
         None for one that the issuer has not, as far as it was asked lately. Raises `Unavailable`
         where that is not known: the thread is asking, or the issuer has been away for too long.
         """
-        is_old = time.time() - self._fetched_at > self._keep_s
-        fitting = [each for each in self._keys if algorithm in each.algorithms]
-        if key_id:
-            fitting = [each for each in fitting if each.id == key_id]
-        if len(fitting) == 1 and not is_old:
-            return fitting[0]
-        is_due = time.monotonic() - self._asked_at >= self._between_s
-        if is_due:
-            self._wake.set()
-        if is_due or is_old or self._failures:
-            raise _unverified()
-        return None
+        if time.time() - self._fetched_at <= self._keep_s:
+            fitting = [each for each in self._keys if algorithm in each.algorithms]
+            if key_id:
+                fitting = [each for each in fitting if each.id == key_id]
+            if len(fitting) == 1:
+                return fitting[0]
+            if self._is_answered(key_id):
+                return None
+        self._wake.set()
+        raise _unverified()
+
+    def _is_answered(self, key_id: str) -> bool:
+        """Whether the issuer was asked since somebody first came with this unknown id."""
+        first = self._unknown.get(key_id)
+        if first is None:
+            if len(self._unknown) >= _MOST_UNKNOWN:
+                return not self._failures
+            first = self._unknown[key_id] = time.monotonic()
+        return first < self._answered_at
 
     def _follow(self) -> None:
-        while not self._stopping:
-            self._ask()
-            # Whoever woke us meanwhile is answered by what was just found.
+        while not self._stop.is_set():
             self._wake.clear()
-            if not self._stopping:
-                self._wake.wait(self._rest_s())
+            self._ask()
+            # However many wake us, the issuer is asked no sooner.
+            self._stop.wait(self._between_s)
+            self._wake.wait(max(self._rest_s() - self._between_s, 0.0))
 
     def _rest_s(self) -> float:
         if not self._failures:
@@ -143,13 +153,13 @@ class IssuerKeys:
         return min(self._between_s * 2.0 ** min(self._failures - 1, 10), _LONGEST_PAUSE_S)
 
     def _ask(self) -> None:
+        began = time.monotonic()
         try:
             url = self._url or self._discover()
             document = self._fetch(url)
             keys = parse_keys(document)
         except Exception as error:  # noqa: BLE001 - a network fails in any way, and never us
             self._failures += 1
-            self._asked_at = time.monotonic()
             _log.warning(
                 "the OIDC issuer %s did not give its keys (%s: %.200s); %s",
                 self._issuer,
@@ -159,9 +169,11 @@ class IssuerKeys:
             )
             return
         self._failures = 0
-        self._keys, self._fetched_at = keys, time.time()
-        self._asked_at = time.monotonic()
-        self._remember(document)
+        now = time.time()
+        self._remember(document, now)
+        self._keys, self._fetched_at, self._answered_at = keys, now, began
+        if len(self._unknown) >= _MOST_UNKNOWN:
+            self._unknown = {}
 
     def _discover(self) -> str:
         document = msgspec.json.decode(self._fetch(self._issuer.rstrip("/") + _DISCOVERY))
@@ -180,10 +192,10 @@ class IssuerKeys:
             if kept.issuer == self._issuer and kept.fetched_at <= time.time():
                 self._keys, self._fetched_at = parse_keys(bytes(kept.document)), kept.fetched_at
 
-    def _remember(self, document: bytes) -> None:
+    def _remember(self, document: bytes, now: float) -> None:
         if self._file is None:
             return
-        kept = _Kept(self._issuer, self._fetched_at, msgspec.Raw(document))
+        kept = _Kept(self._issuer, now, msgspec.Raw(document))
         draft = self._file.with_name(f".{self._file.name}-{os.getpid()}")
         try:
             draft.write_bytes(msgspec.json.encode(kept))
@@ -247,13 +259,11 @@ def _import_key(member: dict[str, Any]) -> Any:
         name: member[name] for name in ("kty", "crv", "n", "e", "x", "y") if name in member
     }
     try:
-        key = import_key(public)
-        bits = getattr(key.public_key, "key_size", 0)
-        if member["kty"] == "RSA" and bits < _LEAST_RSA_BITS:
+        if public["kty"] == "RSA" and len(public["n"]) < _LEAST_RSA_DIGITS:
             return None
+        return import_key(public)
     except (JoseError, ValueError, TypeError, KeyError):
         return None
-    return key
 
 
 def check_url(url: str, field: str) -> str:

@@ -72,8 +72,8 @@ class OidcAuthority:
         if len(token) > MOST_BYTES or _TOKEN.fullmatch(token) is None:
             return None
         try:
-            header = _HEADER.decode(_unpadded(token.split(b".", 1)[0]))
-            claims = _CLAIMS.decode(_unpadded(token.split(b".", 2)[1]))
+            head, body, _ = (_decoded(part) for part in token.split(b"."))
+            header, claims = _HEADER.decode(head), _CLAIMS.decode(body)
         except (ValueError, RecursionError):
             return None
         # Before any key is looked for: another issuer's token makes nobody ask this one.
@@ -159,8 +159,12 @@ def _make_registry() -> Any:
     return Registry()
 
 
-def _unpadded(part: bytes) -> bytes:
-    return base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
+def _decoded(part: bytes) -> bytes:
+    """The bytes of a part in its one spelling: the last character may have bits to spare."""
+    data = base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
+    if base64.urlsafe_b64encode(data).rstrip(b"=") != part:
+        raise ValueError
+    return data
 
 
 def _short(subject: str) -> str:
