@@ -16,8 +16,9 @@ from modelyard.core.rules import Rules
 from modelyard.core.usage import Tariff
 from modelyard.gateway.limits.allowance import Again, LimitAllowance, make_allowance
 from modelyard.gateway.limits.leasing import Leasing
-from modelyard.gateway.limits.lines import Line, make_line
-from modelyard.gateway.limits.pockets import Clock, Pocket, QuotaPocket, make_pocket
+from modelyard.gateway.limits.lines import Line, make_line, make_pocket
+from modelyard.gateway.limits.pockets import Clock, Pocket
+from modelyard.gateway.limits.quotas import QuotaPocket
 from modelyard.gateway.limits.till import Till
 from modelyard.gateway.metering.meter import fitting
 from modelyard.gateway.permits import Allowance

@@ -17,7 +17,8 @@ from modelyard.core.errors import ModelyardError
 from modelyard.core.leases import Ask, Lease, LeaseStore
 from modelyard.core.limits import Limit
 from modelyard.core.periods import period_at
-from modelyard.gateway.limits.pockets import Clock, QuotaPocket, row_key
+from modelyard.gateway.limits.pockets import Clock
+from modelyard.gateway.limits.quotas import QuotaPocket, row_key
 from modelyard.gateway.limits.till import Cell, Head, Till
 
 if TYPE_CHECKING:

@@ -13,10 +13,19 @@ from modelyard.core.usage import (
     billable,
     cost_nano,
 )
-from modelyard.gateway.limits.pockets import Pocket
+from modelyard.gateway.limits.concurrency import ConcurrencyPocket
+from modelyard.gateway.limits.pockets import Clock, Pocket
+from modelyard.gateway.limits.quotas import QuotaPocket
+from modelyard.gateway.limits.rates import RatePocket
+from modelyard.gateway.limits.till import Till
 
 _OK: Final = Outcome.OK
 _UNKNOWN_BEFORE: Final = (Unit.SECOND, Unit.TOKEN)
+_POCKETS: Final[dict[LimitKind, type[Pocket]]] = {
+    LimitKind.QUOTA: QuotaPocket,
+    LimitKind.RATE: RatePocket,
+    LimitKind.CONCURRENCY: ConcurrencyPocket,
+}
 _WEIGHT: Final = 8
 """Of so many calls the last counts as one, in the mean of what calls cost."""
 
@@ -127,6 +136,11 @@ class MoneyQuota(Quota):
 
     def _unit_of(self, limit: Limit) -> Unit:
         return self._tariff.unit
+
+
+def make_pocket(till: Till, limit: Limit, words: str, clock: Clock) -> Pocket:
+    """An empty pocket for a subject of a limit."""
+    return _POCKETS[limit.kind](till, limit, words, clock)
 
 
 def make_line(pocket: Pocket, tariff: Tariff) -> Line:

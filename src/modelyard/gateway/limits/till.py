@@ -34,7 +34,7 @@ _CAPACITY: Final = 16_384
 """Subjects that a till has room for."""
 _NEAR: Final = 64
 """In how many rows, from where its digest says, a subject may be."""
-_MOST_COLUMNS: Final = 64
+_MOST_COLUMNS: Final = 1024
 _HEADER: Final = 512
 """Cells before the first row: a page."""
 _WIDTH: Final = 16
