@@ -39,7 +39,7 @@ _HEADER: Final = 512
 """Cells before the first row: a page."""
 _WIDTH: Final = 16
 _COLUMN_WIDTH: Final = 4
-_PATIENCE_S: Final = 0.1
+_PATIENCE_S: Final = 0.25
 _BURY_NS: Final = 20_000_000
 _IDLE_NS: Final = 600_000_000_000
 
