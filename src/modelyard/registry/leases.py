@@ -16,7 +16,7 @@ from modelyard.core.limits import Period
 from modelyard.registry.database import Database
 from modelyard.registry.tables import nodes, quota_leases, quota_wants
 
-LEASE_S: Final = 60.0
+LEASE_S: Final = 30.0
 """How long after its last word a node counts as gone, and its leases as spent."""
 ALIVE_S: Final = 15.0
 """How long after its last beat a node counts as alive."""

@@ -41,7 +41,7 @@ _OWED_NS: Final = 100_000_000
 _LAST_WORDS_S: Final = 2.0
 _ROUND_NS: Final = 200_000_000
 _REPORT_NS: Final = 2_000_000_000
-_RENEWAL_NS: Final = 20_000_000_000
+_RENEWAL_NS: Final = 10_000_000_000
 _BEAT_NS: Final = 5_000_000_000
 _ANY: Final = 1 << 62
 """A quota that takes nothing away: of a limit that is there no more, nothing is granted either."""
