@@ -166,7 +166,7 @@ def period_of(call: Call) -> str:
 
 TestQuota = Quota.TestCase
 TestQuota.settings = settings(
-    max_examples=40,
+    max_examples=25,
     stateful_step_count=40,
     deadline=None,
     # To explain a failure it would trace every line of the database's driver, for minutes.
