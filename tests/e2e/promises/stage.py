@@ -145,7 +145,12 @@ def staged(
 
 @contextlib.contextmanager
 def loaded(
-    server: Server, name: str, offsets: Mapping[int, float], *, per_second: float = 300.0
+    server: Server,
+    name: str,
+    offsets: Mapping[int, float],
+    *,
+    per_second: float = 300.0,
+    headers: tuple[str, ...] = (),
 ) -> Iterator[Load]:
     """Calls of an `offset` model, whose versions add these numbers; some were answered already."""
     http = Plan(
@@ -153,12 +158,14 @@ def loaded(
         http_asks(name, offsets),
         connections=8,
         per_second=per_second,
+        headers=headers,
     )
     grpc = Plan(
         f"grpc://{server.grpc_address}{INFER}",
         grpc_asks(name, offsets),
         connections=4,
         per_second=per_second / 2,
+        headers=headers,
     )
     with driving(http) as over_http, driving(grpc) as over_grpc:
         load = Load(over_http, over_grpc)
@@ -188,10 +195,13 @@ class Leaver:
 
 
 @contextlib.contextmanager
-def leaver(server: Server, model: str, number: float) -> Iterator[Leaver]:
+def leaver(
+    server: Server, model: str, number: float, headers: Mapping[str, str] | None = None
+) -> Iterator[Leaver]:
     """A caller with a connection and one row to send."""
     body = http_body(number)
-    head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: t\r\n"
+    lines = [f"{name}: {text}\r\n" for name, text in (headers or {}).items()]
+    head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: t\r\n{''.join(lines)}"
     with socket.create_connection((server.host, server.port)) as connection:
         yield Leaver(
             connection, b"%bContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
