@@ -32,7 +32,7 @@ ALGORITHMS: Final[Mapping[str, tuple[str, str]]] = {
 `none`."""
 
 _FRESH_S: Final = 300.0
-_BETWEEN_S: Final = 10.0
+_BETWEEN_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 60.0
 _KEEP_S: Final = 86_400.0
 _TIMEOUT_S: Final = 5.0
