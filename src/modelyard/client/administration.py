@@ -90,8 +90,8 @@ class RemoteAdministration:
         values = msgspec.to_builtins(request)
         response = self._send(
             operation.method,
-            _path(operation, values),
-            params=_query(operation, values),
+            make_path(operation, values),
+            params=make_query(operation, values),
             headers={"content-type": Body.ARCHIVE, "content-length": str(size_bytes)},
             archive=archive,
             # The answer comes when every byte of it was read twice.
@@ -103,7 +103,7 @@ class RemoteAdministration:
     def export(self, request: Export, target: Path) -> None:
         """Fetch a version's archive into a file, replacing it once all of it is there."""
         operation = Export.operation
-        path = _path(operation, msgspec.to_builtins(request))
+        path = make_path(operation, msgspec.to_builtins(request))
         if not target.parent.is_dir():
             raise NotFound("no_such_folder", f"there is no folder {target.parent}; make it first")
         with (
@@ -143,8 +143,8 @@ class RemoteAdministration:
         operation = type(request).operation
         values = msgspec.to_builtins(request)
         body = {name: values[name] for name in operation.in_body}
-        return _path(operation, values), {
-            "params": _query(operation, values),
+        return make_path(operation, values), {
+            "params": make_query(operation, values),
             "headers": {"content-type": Body.JSON.value} if body else {},
             "content": msgspec.json.encode(body) if body else None,
             "timeout": self._patience(operation),
@@ -198,13 +198,15 @@ class RemoteAdministration:
             raise self._server.failure(error).error from None
 
 
-def _path(operation: Operation, values: Mapping[str, Any]) -> str:
+def make_path(operation: Operation, values: Mapping[str, Any]) -> str:
+    """Where a request with these values goes, below the administration."""
     return operation.path.format_map(
         {name: quote(str(values[name]), safe="") for name in operation.in_path}
     )
 
 
-def _query(operation: Operation, values: Mapping[str, Any]) -> dict[str, str]:
+def make_query(operation: Operation, values: Mapping[str, Any]) -> dict[str, str]:
+    """What of it travels in the query; what is empty is left out."""
     return {
         name: _text(value)
         for name in operation.in_query

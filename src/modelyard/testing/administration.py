@@ -169,7 +169,7 @@ class AdministrationSuite(ABC):
         assert len(list(every(administration, models.ListModels(limit=1)))) == 5
         for wrong in ({"cursor": "!"}, {"cursor": "MQ"}, {"limit": 0}, {"limit": 1001}):
             with pytest.raises(Invalid):
-                administration.do(models.ListModels(**wrong))  # type: ignore[arg-type]
+                administration.do(models.ListModels(**wrong))
 
     def test_keys_come_and_go(self, administration: Administration) -> None:
         """A key is made, seen without its secret, rotated and revoked."""

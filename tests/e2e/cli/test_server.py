@@ -164,6 +164,20 @@ def test_commands_say_the_same_here_and_there(
     assert not (there / "nowhere").exists()
 
 
+def test_a_server_follows_before_the_command_ends(
+    homes: tuple[Path, Path], server: Server, tmp_path: Path, run: Callable[..., Ended]
+) -> None:
+    """A deploy over the network waits for the workers there, whom status shows."""
+    key = (homes[1] / "key").read_text()
+    done = run(tmp_path / "home", ["--server", server.url, "deploy", "churn:2"], key)
+    assert (done.status, done.err) == (0, "")
+    shown = run(tmp_path / "home", ["--server", server.url, "status", "--json"], key)
+    [overview] = json.loads(shown.out)
+    assert overview["pid"] == server.pid
+    served = {(each["model"], each["version"]) for each in overview["endpoints"]}
+    assert ("churn", 2) in served
+
+
 def test_what_is_of_one_machine_only_says_so(tmp_path: Path, run: Callable[..., Ended]) -> None:
     """Servers are started, looked after and encrypted where their home is."""
     for verb in (

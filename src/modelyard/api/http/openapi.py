@@ -9,6 +9,7 @@ from modelyard.api.asks import seen_listings
 from modelyard.api.http.clouds import CSV, LINES
 from modelyard.api.http.contracts import INVOCATIONS, NO_CLOUD, PING, SCORE, Contracts
 from modelyard.api.http.plain import plain_list
+from modelyard.core.administration.paths import DOCUMENT as ADMINISTRATION
 from modelyard.core.datatypes import Datatype
 from modelyard.core.errors import ModelyardError
 from modelyard.core.identity import Principal, Verb
@@ -71,6 +72,10 @@ def document(
             "version": version,
             "description": "Models deployed on this server, over the Open Inference Protocol v2 "
             "and the plain row contracts.",
+        },
+        "externalDocs": {
+            "description": "Administration: needs a key that may.",
+            "url": ADMINISTRATION,
         },
         "paths": paths,
         "components": {"schemas": _schemas(), "securitySchemes": _SECURITY_SCHEMES},
