@@ -11,21 +11,13 @@ def config(context: typer.Context, as_json: Json = False) -> None:
 
     Command line over environment (MODELYARD_…) over modelyard.toml in the home over default.
     """
-    from modelyard.core.config import settings
+    from modelyard.core.config import settings, shown_config
 
-    present = Settings.of(context).here().config()
-    values = {setting.name: getattr(present, setting.name) for setting in settings()}
+    values = shown_config(Settings.of(context).here().config())
     if as_json:
-        say_json({name: _plain(value) for name, value in values.items()})
+        say_json(values)
         return
     say_table(
         ("setting", "value", "meaning"),
-        [
-            (setting.name, _plain(values[setting.name]), setting.metadata["doc"])
-            for setting in settings()
-        ],
+        [(setting.name, values[setting.name], setting.metadata["doc"]) for setting in settings()],
     )
-
-
-def _plain(value: object) -> object:
-    return value if isinstance(value, bool | int | float) else str(value)

@@ -15,6 +15,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 from modelyard.core.containers import container_settings
 from modelyard.core.errors import Invalid
+from modelyard.core.masking import mask, mask_url
 from modelyard.core.route import Isolation, Place
 
 FILE_NAME: Final = "modelyard.toml"
@@ -48,6 +49,7 @@ class Config:
     )
     database_url: str = field(
         default="",
+        repr=False,
         metadata={
             "doc": "SQLAlchemy URL of the registry; empty means SQLite in the home. "
             "PostgreSQL: `postgresql+psycopg://user@host/name`."
@@ -259,8 +261,8 @@ class Config:
     server: str = field(
         default="",
         metadata={
-            "doc": "URL of a running server that commands speak to, as `--server` says; empty means "
-            "the home on this machine."
+            "doc": "URL of a running server that commands speak to, as `--server` says; empty "
+            "means the home on this machine."
         },
     )
     debug: bool = field(default=False, metadata={"doc": "Show where in the code a command failed."})
@@ -429,6 +431,18 @@ def check_open(config: Config) -> None:
 def plain_config(config: Config) -> dict[str, Any]:
     """Every setting as a value that travels to another process; see `parsed_config`."""
     return {**dataclasses.asdict(config), "home": str(config.home)}
+
+
+def shown_config(config: Config) -> dict[str, Any]:
+    """Every setting as people may see it: without the key and the password that are in some."""
+    plain = plain_config(config)
+    return {
+        **plain,
+        "database_url": mask_url(plain["database_url"]),
+        "server": mask_url(plain["server"]),
+        # Of what is no key of ours nobody can say which part is no secret.
+        "key": masked if (masked := mask(config.key)) != config.key else "…" * bool(config.key),
+    }
 
 
 def parsed_config(plain: Mapping[str, Any]) -> Config:

@@ -27,6 +27,7 @@ from modelyard.core.errors import (
     ModelyardError,
     Unavailable,
 )
+from modelyard.core.masking import mask_url
 from modelyard.registry.tables import HEAD
 
 _PATIENCE_S: Final = 30.0
@@ -203,17 +204,18 @@ class Database:
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise _bad_url(url) from None
+    except (ArgumentError, ValueError):
+        # Not repeated: where its password begins and ends is just what cannot be told.
+        raise _bad_url("what 'database_url' says") from None
     if parsed.drivername not in _DRIVERS:
-        raise _bad_url(parsed.render_as_string(hide_password=True))
+        raise _bad_url(f"'{mask_url(url)}'")
     return parsed.set(drivername=_DRIVERS[parsed.drivername])
 
 
-def _bad_url(url: str) -> ModelyardError:
+def _bad_url(what: str) -> ModelyardError:
     return Invalid(
         "bad_database_url",
-        f"'{url}' is no registry: use sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME",
+        f"{what} is no registry: use sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME",
         field="database_url",
     )
 

@@ -3,7 +3,7 @@ from typing import get_type_hints
 
 import pytest
 
-from modelyard.core.config import Config, load_config, settings
+from modelyard.core.config import Config, load_config, settings, shown_config
 from modelyard.core.errors import Invalid
 
 
@@ -97,3 +97,16 @@ def test_a_setting_of_few_values_names_them(tmp_path: Path, setting: str) -> Non
     with pytest.raises(Invalid, match=r"'moon'; it may be .*process") as caught:
         load_config({"home": tmp_path, setting: "moon"}, {})
     assert caught.value.field == setting
+
+
+def test_what_people_are_shown_has_no_secrets(tmp_path: Path) -> None:
+    """Neither the key nor the password of the database, however they are written."""
+    key = f"my_{'a' * 12}_{'b' * 51}a"
+    for given in (key, "some other secret"):
+        config = Config(home=tmp_path, key=given, database_url="postgresql://ann:secret@db/x")
+        shown = shown_config(config)
+        assert "secret" not in f"{shown} {config}"
+        assert "bbbb" not in f"{shown} {config}"
+        assert shown["key"].startswith("my_" if given == key else "…")
+    assert shown_config(Config(home=tmp_path))["key"] == ""
+    assert shown.keys() == {setting.name for setting in settings()}

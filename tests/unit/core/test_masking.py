@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.core.errors import NotFound
-from modelyard.core.masking import mask
+from modelyard.core.masking import mask, mask_url
 from modelyard.gateway.credentials import Credential, new_id, write_key
 from modelyard.wiring.logs import log_to_stderr
 
@@ -63,3 +63,22 @@ def test_a_log_never_has_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
         logging.getLogger("some.library").exception("a request with %s failed", key)
     assert "cannot read my_" in written.getvalue()
     assert key[16:] not in written.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ann:secret@db/x", "postgresql://ann:…@db/x"),
+        ("postgresql://ann:se/cr@et@db:5432/x?a=1", "postgresql://ann:…@db:5432/x?a=1"),
+        (
+            "postgresql://db/x?user=ann&password=secret&a=1",
+            "postgresql://db/x?user=ann&password=…&a=1",
+        ),
+        ("postgresql://ann@db/x", "postgresql://ann@db/x"),
+        ("sqlite:////home/a:b@c/registry.db", "sqlite:////home/a:b@c/registry.db"),
+        ("", ""),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    """Wherever it stands, and however badly it is written."""
+    assert mask_url(url) == shown

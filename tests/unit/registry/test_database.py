@@ -25,10 +25,20 @@ def test_what_is_no_url_of_ours_is_refused(url: str) -> None:
     assert caught.value.field == "database_url"
 
 
-def test_a_password_is_not_shown() -> None:
-    """A refused URL is quoted without its secret."""
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://root:hunter2@localhost/x",
+        "root:hunter2@localhost",
+        "postgresql://root:hunter2@localhost:x/y",
+        "mysql://root:a@hunter2@localhost/x",
+        "mysql://localhost/x?password=hunter2",
+    ],
+)
+def test_a_password_is_not_shown(url: str) -> None:
+    """A refused URL is quoted without its secret, and not at all where nobody knows where it is."""
     with pytest.raises(Invalid) as caught:
-        Database.open("mysql://root:hunter2@localhost/x")
+        Database.open(url)
     assert "hunter2" not in caught.value.message
 
 
