@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from modelyard.core.call import Call, Outcome
+from modelyard.core.datatypes import Array
 
 NANO: Final = 1_000_000_000
 """Money is counted in billionths of its currency, as whole numbers."""
@@ -56,8 +57,19 @@ DEFAULT_TARIFF: Final = Tariff(models="*")
 
 
 def input_bytes(call: Call) -> int:
-    """The bytes of a call's input arrays."""
-    return sum(array.nbytes for array in call.inputs.values())
+    """The bytes of a call's input arrays; of text, those of its UTF-8."""
+    return sum(
+        _text_bytes(array) if array.dtype.kind == "O" else array.nbytes
+        for array in call.inputs.values()
+    )
+
+
+def _text_bytes(texts: Array) -> int:
+    # The array itself holds only where each text lies.
+    return sum(
+        len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        for text in texts.flat
+    )
 
 
 def amount_before(call: Call, unit: Unit) -> int:
