@@ -16,7 +16,8 @@ from modelyard.core.errors import Invalid
 
 _LENGTH = struct.Struct("<I")
 _MAX_AXES = 32
-_MAX_EMPTY = 2**48
+_MAX_EMPTY = 2**31
+"""No body has more rows than this, and nothing that counts rows takes more than 32 bits."""
 _MAX_LENGTH = 2**63
 
 

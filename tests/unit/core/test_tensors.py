@@ -138,3 +138,10 @@ def test_a_length_beyond_every_memory_is_refused(length: int) -> None:
     with pytest.raises(Invalid) as caught:
         check_shape([length] * 30, "x")
     assert caught.value.code == "bad_shape"
+
+
+def test_an_empty_tensor_claims_no_more_rows_than_can_be_counted() -> None:
+    """Its data bounds it by nothing, and its call must be metered all the same."""
+    assert check_shape([2**31, 0], "x") == (2**31, 0)
+    with pytest.raises(Invalid, match="too large"):
+        check_shape([2**31 + 1, 0], "x")
