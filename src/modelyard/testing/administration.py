@@ -1,5 +1,6 @@
 """What an administration must do, wherever it is. Subclass it in a test, and give it a `place`."""
 
+import datetime
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,16 +11,18 @@ import pytest
 from modelyard.bundle.archive import export_bundle, verify_archive
 from modelyard.core.administration import (
     access,
+    approvals,
     audit,
     limits,
     models,
+    payloads,
     routes,
     rules,
     servers,
     usage,
 )
 from modelyard.core.administration.port import Administration, every
-from modelyard.core.errors import Conflict, Invalid, ModelyardError, NotFound
+from modelyard.core.errors import Conflict, Denied, Invalid, ModelyardError, NotFound
 from modelyard.core.policy import Policy
 from modelyard.core.records import Version
 from modelyard.core.route import Shadow, Target
@@ -228,6 +231,61 @@ class AdministrationSuite(ABC):
         assert administration.do(rules.GetPolicy()) == after
         with pytest.raises(Conflict):
             administration.do(rules.SetPolicy(policy=Policy(), expected=before.number))
+
+    def test_a_second_person_must_approve_where_the_policy_says_so(
+        self, administration: Administration, tmp_path: Path
+    ) -> None:
+        """What is asked for waits, and who asked cannot approve it, but take it back."""
+        do = administration.do
+        _publish(administration, tmp_path, "churn", b"one")
+        do(rules.SetPolicy(policy=Policy(four_eyes=("churn*",))))
+        with pytest.raises(Conflict) as waits:
+            do(routes.Deploy(model="churn", number=1, reason="because"))
+        assert waits.value.code == "approval_needed"
+        [asked] = every(administration, approvals.ListApprovals())
+        assert (asked.model, asked.change.number, asked.asked_reason) == ("churn", 1, "because")
+        assert do(approvals.GetApproval(number=asked.id)) == asked
+        with pytest.raises(Denied):
+            do(approvals.Approve(number=asked.id))
+        assert do(approvals.Reject(number=asked.id, reason="no")).state == "rejected"
+        assert do(approvals.ListApprovals()).items == ()
+        assert do(approvals.ListApprovals(everything=True)).items[0].decided_reason == "no"
+        assert do(routes.ListRoutes()).items == ()
+
+    def test_what_answered_when_is_told(
+        self, administration: Administration, tmp_path: Path
+    ) -> None:
+        """Era by era, and with its evidence for a moment."""
+        _publish(administration, tmp_path, "churn", b"one")
+        administration.do(routes.Deploy(model="churn", number=1))
+        [era] = administration.do(approvals.ListEras(model="churn")).items
+        assert era.until is None
+        told = administration.do(approvals.GetEra(model="churn", at=era.since))
+        assert [each.version for each in told.evidence] == [1]
+        with pytest.raises(NotFound):
+            administration.do(
+                approvals.GetEra(model="churn", at=era.since - datetime.timedelta(days=1))
+            )
+
+    def test_payloads_and_signatures_are_asked_for(
+        self, administration: Administration, tmp_path: Path
+    ) -> None:
+        """Where there are none, that is told, and looking is audited."""
+        do = administration.do
+        _publish(administration, tmp_path, "churn", b"one")
+        assert do(models.ListSignatures(reference="churn:1")) == ()
+        with pytest.raises(ModelyardError):
+            do(models.AddSignature(reference="churn:1", content=b"no signature"))
+        assert do(payloads.ListPayloads(subject="somebody")).items == ()
+        assert list(administration.lines(payloads.ExportPayloads())) == []
+        assert do(payloads.ErasePayloads(subject="somebody")).payloads == 0
+        assert do(payloads.SweepPayloads()).deleted == 0
+        with pytest.raises(NotFound):
+            do(payloads.GetPayload(id=7))
+        rows = every(administration, audit.ListAudit(kind="payload"))
+        assert {"list_payloads", "export_payloads", "erase_payloads"} <= {
+            row.action for row in rows
+        }
 
     def test_everything_is_audited(self, administration: Administration, tmp_path: Path) -> None:
         """Newest first, in pages, proven, and taken away as lines."""
