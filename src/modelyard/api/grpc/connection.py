@@ -23,7 +23,7 @@ from ngh2 import (
     TrailersReceived,
 )
 
-from modelyard.api.asks import Asks, admitted
+from modelyard.api.asks import PUBLIC, Asks, admitted
 from modelyard.api.grpc.errors import Status, Trailers, status_fields
 from modelyard.api.grpc.framing import ENCODINGS
 from modelyard.api.grpc.rpc import Rpc, Stream, as_ours
@@ -67,6 +67,10 @@ _SETTINGS: Final = {
 }
 _MAX_HELD: Final = 4
 """How many of the largest messages one connection may have half sent, or unread, at once."""
+_MOST_PUBLIC: Final = 32
+"""How many RPCs of one connection may be open that nobody was asked a key for."""
+_PUBLIC_BYTES: Final = 16 * 1024
+"""The largest message of such an RPC: it asks for the health of something by its name."""
 _HANDSHAKE_S: Final = 30.0
 _LAST_CALLS_S: Final = 0.05
 """Calls that were on their way when the caller heard that we stop are answered so long."""
@@ -229,6 +233,8 @@ class GrpcConnection(asyncio.Protocol):
         rpc = method.open(self, stream_id, fields)
         self._rpcs[stream_id] = rpc
         try:
+            if method.asks is PUBLIC:
+                self._bound_public(rpc)
             rpc.caller = admitted(self._access, method.asks, fields, self.peer)
             rpc.open()
             if self._http.queued_body_size() > self.max_message_bytes * _MAX_HELD:
@@ -238,6 +244,13 @@ class GrpcConnection(asyncio.Protocol):
             return
         if event.end_stream:
             rpc.feed(b"", is_last=True)
+
+    def _bound_public(self, rpc: Rpc) -> None:
+        """Who has shown no key has little of our memory and time."""
+        rpc.max_message_bytes = min(rpc.max_message_bytes, _PUBLIC_BYTES)
+        rpc.is_public = True
+        if sum(each.is_public for each in self._rpcs.values()) > _MOST_PUBLIC:
+            raise Exhausted("too_many_rpcs", "end some of those that are open on this connection")
 
     def _refuse(self, stream_id: int, message: str) -> None:
         status = status_fields(Status.UNIMPLEMENTED, message)

@@ -68,6 +68,8 @@ class Rpc:
         "has_headers",
         "is_over",
         "is_paused",
+        "is_public",
+        "max_message_bytes",
         "metadata",
         "stream",
         "stream_id",
@@ -82,6 +84,8 @@ class Rpc:
         self.deadline_ns: int | None = None
         self.is_over = False
         self.is_paused = False
+        self.is_public = False
+        self.max_message_bytes = stream.max_message_bytes
         self.has_headers = False
         self.untaken_bytes = 0
         self.counted_bytes = 0
@@ -130,7 +134,7 @@ class Rpc:
                 and len(data) >= PREFIX_BYTES
                 and not data[0]
                 and len(data) - PREFIX_BYTES == int.from_bytes(data[1:PREFIX_BYTES], "big")
-                and len(data) - PREFIX_BYTES <= self.stream.max_message_bytes
+                and len(data) - PREFIX_BYTES <= self.max_message_bytes
                 and not self.is_paused
             ):
                 self.receive(data[PREFIX_BYTES:])
@@ -162,7 +166,7 @@ class Rpc:
             self._partial = bytearray()
         partial = self._partial
         partial += data
-        max_bytes = self.stream.max_message_bytes
+        max_bytes = self.max_message_bytes
         while len(partial) >= PREFIX_BYTES and not self.is_paused and not self.is_over:
             length = int.from_bytes(partial[1:PREFIX_BYTES], "big")
             if length > max_bytes:

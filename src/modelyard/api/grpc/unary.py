@@ -84,9 +84,11 @@ class Function(Unary):
     def answer(self, message: bytes) -> None:
         """Call the function."""
         request = parse(self._request, message)
-        model = getattr(request, self._names) if self._names else ""
-        if model and isinstance(self._asks, Verb):
-            self.caller.check(self._asks, model)
+        if isinstance(self._asks, Verb):
+            # Anew: its message may come long after its metadata.
+            self.caller = self.identify()
+            model = getattr(request, self._names) if self._names else ""
+            self.caller.check(self._asks, model or None)
         answer = self._answer(request, self)
         if isinstance(answer, Message):
             self.reply(answer.SerializeToString())

@@ -1,5 +1,6 @@
 """Who may do what over gRPC: asked with every RPC, and with every message of a stream."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -238,3 +239,52 @@ def test_a_stream_goes_on_after_a_model_that_is_denied(keyed: Running, ring: Rin
     denied, good = keyed.run(scene())
     assert "may not call" in denied
     assert good == ""
+
+
+def test_a_message_that_comes_late_is_asked_about_again(keyed: Running, ring: Ring) -> None:
+    """A key that was revoked since the metadata came changes nothing any more."""
+    ring.add("late", role=Role.DEPLOYER)
+
+    async def scene() -> grpc.StatusCode:
+        async with grpc.aio.insecure_channel(keyed.address) as channel:
+            rpc = channel.stream_stream(f"/{messages.SERVICE}/RepositoryModelLoad")(
+                metadata=tuple(ring.bearer("late").items())
+            )
+            # An RPC of the same connection that is answered later: the metadata are there.
+            await channel.unary_unary(f"/{messages.HEALTH}/Check")(b"")
+            ring.revoke("late")
+            await rpc.write(
+                messages.RepositoryModelLoadRequest(model_name="sums").SerializeToString()
+            )
+            await rpc.done_writing()
+            with pytest.raises(grpc.aio.AioRpcError):
+                await rpc.read()
+            return await rpc.code()
+
+    assert keyed.run(scene()) is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("path", sorted(PUBLIC_METHODS))
+def test_who_has_no_key_sends_little(open_channel: grpc.Channel, path: bytes) -> None:
+    """A message that only the memory of the server bounds is for those who have one."""
+    status, answers, _ = call(open_channel, path, {}, b"\x0a\xff\xff\x3f" + bytes(1024 * 1024 - 1))
+    assert (status, answers) == (grpc.StatusCode.RESOURCE_EXHAUSTED, [])
+
+
+def test_who_has_no_key_watches_little(keyed: Running) -> None:
+    """Each watch has us look again and again: of one connection there are some, not a thousand."""
+
+    async def scene() -> list[grpc.StatusCode]:
+        async with grpc.aio.insecure_channel(keyed.address) as channel:
+            watches = [channel.unary_stream(f"/{messages.HEALTH}/Watch")(b"") for _ in range(40)]
+            statuses = []
+            for watch in watches:
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    await watch.read()
+                statuses.append(await watch.code() if watch.done() else grpc.StatusCode.OK)
+            for watch in watches:
+                watch.cancel()
+            return statuses
+
+    statuses = keyed.run(scene())
+    assert statuses == [grpc.StatusCode.OK] * 32 + [grpc.StatusCode.RESOURCE_EXHAUSTED] * 8
