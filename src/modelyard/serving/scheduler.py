@@ -283,6 +283,7 @@ class Scheduler:
         runtime = self._wide if self._wide is not None and is_alone else self._runtime
         self._busy += 1
         self._running_rows += batch.rows
+        self._statistics.begin(batch.calls)
 
         def work() -> Callable[[], None]:
             clock = LaneClock()

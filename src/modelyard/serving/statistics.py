@@ -1,6 +1,7 @@
 """What an endpoint counts: how its calls ended, how long they took, and how they were batched."""
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -58,6 +59,9 @@ class Statistics:
     def count_cache_hit(self, call: Call) -> None:
         """Take in that the response cache answered a call, which is counted as any other too."""
         _add(self._cache_hit, 1, call.ended_ns - call.started_ns)
+
+    def begin(self, calls: Sequence[Call]) -> None:
+        """Take in that these calls run from now on, beside the loop."""
 
     def count_batch(self, rows: int, took_ns: int, ended_ns: int) -> None:
         """Take in a batch that was run, and ended at a `time.monotonic_ns` moment."""

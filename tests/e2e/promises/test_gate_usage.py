@@ -15,7 +15,6 @@ from modelyard.testing.traffic import Tally
 from tests.e2e.conftest import Server
 from tests.e2e.promises.keyed import (
     MODEL,
-    MODELS,
     OFFSETS,
     Keyed,
     bearer,
@@ -114,11 +113,15 @@ def test_status_says_what_waits_for_the_database(
 def test_who_hangs_up_pays_for_what_ran(tmp_path: Path) -> None:
     """litellm#14457, new-api#4463: a client that disconnects before the answer is not free;
     new-api#4168: nor does it pay for what never ran. Usage and quota say the same number."""
-    with keyed(tmp_path, models={"slow": (slow(),)}) as home:
+    # One that has been quick is run on its process's loop, which then says nothing of anybody.
+    options = {"isolation": "process", "inline_us": 0, "lanes": 1}
+    with keyed(tmp_path, models={"slow": (slow(),)}, options=options) as home:
         key = home.key()
         quota = home.limit("quota", 100)
-        settings = {"MODELYARD_ISOLATION": "process", "MODELYARD_DRAIN_S": "1"}
-        with home.serving(workers=1, **settings) as server, contextlib.ExitStack() as stack:
+        with (
+            home.serving(workers=1, MODELYARD_DRAIN_S="1") as server,
+            contextlib.ExitStack() as stack,
+        ):
             until(lambda: call(server, key, 1.0, "slow") == 200)
             first = _ask(stack, server, key)
             until(lambda: open_calls(server, "slow") == 1)

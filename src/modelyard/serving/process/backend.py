@@ -229,6 +229,9 @@ class RemoteBackend:
             reply = decode_reply(frame)
             if isinstance(reply, Answers):
                 self._count(reply)
+                for number in reply.begun:
+                    if (call := self._calls.get(number)) is not None:
+                        call.has_run = True
                 for ended in reply.ended:
                     self._end(link, ended)
             elif reply.protocol == PROTOCOL:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -37,6 +37,7 @@ class Front:
         self.served = served
         self.backend = backend
         self.notes = notes
+        notes.on_begun = self._tell_begun
         self._loop = asyncio.get_running_loop()
         self._sessions: set[_Session] = set()
         self._open_calls = 0
@@ -61,6 +62,12 @@ class Front:
         else:
             self._idle.set()
 
+    def _tell_begun(self, calls: Sequence[Call]) -> None:
+        """Have the workers hear which of their calls run."""
+        for call in calls:
+            if isinstance(call, _AskedCall):
+                call.session.begin(call.asked)
+
     def _accept(self, listener: socket.socket) -> None:
         try:
             sock, _ = listener.accept()
@@ -78,6 +85,15 @@ class Front:
             sock.close()
 
 
+class _AskedCall(Call):
+    """A call of a worker, by whose session it came and the number it has there."""
+
+    __slots__ = ("asked", "session")
+
+    session: "_Session"
+    asked: int
+
+
 class _Session:
     """One worker's connection, and the calls it waits for."""
 
@@ -93,6 +109,7 @@ class _Session:
         self._sessions = sessions
         self._calls: dict[int, Call] = {}
         self._ended: list[Ended] = []
+        self._begun: list[int] = []
         self._flush_is_due = False
         self._link = welcome(loop, sock, self._take, self._lost)
         sessions.add(self)
@@ -124,7 +141,7 @@ class _Session:
                 for spec, tensor in zip(signature.inputs, asked.inputs, strict=True)
             }
             rows = signature.check(inputs)
-            call = Call(
+            call = _AskedCall(
                 front.served,
                 inputs,
                 rows,
@@ -134,6 +151,7 @@ class _Session:
                 asked.parameters,
             )
             call.started_ns = asked.started_ns
+            call.session, call.asked = self, asked.number
             front.backend.check_room(call)
         except ModelyardError as error:
             self._end(Ended(asked.number, [], to_fault(error)))
@@ -171,8 +189,16 @@ class _Session:
             [self._link.pack(outputs[spec.name]) for spec in self._front.served.signature.outputs],
         )
 
+    def begin(self, number: int) -> None:
+        """One of its calls runs from now on."""
+        self._begun.append(number)
+        self._plan_flush()
+
     def _end(self, ended: Ended) -> None:
         self._ended.append(ended)
+        self._plan_flush()
+
+    def _plan_flush(self) -> None:
         if not self._flush_is_due:
             self._flush_is_due = True
             self._loop.call_soon(self._flush)
@@ -180,11 +206,15 @@ class _Session:
     def _flush(self) -> None:
         self._flush_is_due = False
         ended, self._ended = self._ended, []
+        # Of one that has ended already, its end is enough.
+        begun = [number for number in self._begun if number in self._calls]
+        self._begun.clear()
         load = self._front.backend.load()
         self._link.send(
             encode(
                 Answers(
                     ended,
+                    begun,
                     *self._front.notes.take(),
                     load.queued_rows,
                     load.fixed_us,

@@ -12,7 +12,7 @@ from modelyard.core.tensors import check_shape, from_raw, to_raw
 from modelyard.serving.process.faults import Fault
 from modelyard.serving.process.ring import RingReader, RingWriter
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Grows when the messages change: a process of other code is not spoken to."""
 
 SHARED_BYTES: Final = 32 * 1024
@@ -73,11 +73,13 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
 class Answers(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """Calls that ended together; and what the process has done since it last told anybody.
 
-    `waits` calls waited for their batches, for `waited_ns` in all. What is queued and what a batch
-    costs, in microseconds, is as of now.
+    `begun` are calls that run now: who leaves one of them pays for it. `waits` calls waited for
+    their batches, for `waited_ns` in all. What is queued and what a batch costs, in microseconds,
+    is as of now.
     """
 
     ended: list[Ended]
+    begun: list[int]
     batches: list[Batch]
     waits: int
     waited_ns: int

@@ -1,5 +1,8 @@
 """What a model process counts, kept until it is told to a worker: each batch to one of them."""
 
+from collections.abc import Callable, Sequence
+
+from modelyard.core.call import Call
 from modelyard.serving.process.messages import Batch
 from modelyard.serving.statistics import Statistics
 
@@ -11,6 +14,11 @@ class Notes(Statistics):
         super().__init__()
         self._untold: list[Batch] = []
         self._waits = self._waited_ns = 0
+        self.on_begun: Callable[[Sequence[Call]], None] = lambda _: None
+
+    def begin(self, calls: Sequence[Call]) -> None:
+        """Have it told that these run now."""
+        self.on_begun(calls)
 
     def count_batch(self, rows: int, took_ns: int, ended_ns: int) -> None:
         """Take in a batch that was run."""

@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ from modelyard.serving.process.messages import (
 )
 from modelyard.serving.process.notes import Notes
 from modelyard.serving.process.ring import make_memory
-from modelyard.serving.scheduler import Scheduler
+from modelyard.serving.scheduler import Limits, Scheduler
 from modelyard.serving.statistics import Statistics
 from modelyard.testing.serving import LIMITS, FunctionRuntime
 
@@ -80,12 +80,16 @@ def remote(path: str, left: threading.Event | None = None) -> tuple[Endpoint, Re
 
 
 @contextlib.asynccontextmanager
-async def pair(folder: Path) -> AsyncIterator[Pair]:
+async def pair(
+    folder: Path,
+    function: Callable[[Arrays], Arrays] = double,
+    limits: Limits = LIMITS,
+) -> AsyncIterator[Pair]:
     path = str(folder / "s")
-    runtime = FunctionRuntime(ROWS, double)
+    runtime = FunctionRuntime(ROWS, function)
     notes, cost = Notes(), BatchCost()
     cost.observe(1, 10.0)
-    front = Front(IDENTITY, Scheduler("model:1", runtime, cost, LIMITS, notes), notes)
+    front = Front(IDENTITY, Scheduler("model:1", runtime, cost, limits, notes), notes)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
@@ -210,6 +214,30 @@ def test_a_worker_that_goes_takes_its_calls_along(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+def test_what_runs_there_is_known_to_have_begun(tmp_path: Path) -> None:
+    """What waits there is not: who leaves the one has had work done, who leaves the other none."""
+    may_end = threading.Event()
+
+    def wait(inputs: Arrays) -> Arrays:
+        may_end.wait(10)
+        return double(inputs)
+
+    async def go() -> None:
+        async with pair(tmp_path, wait, replace(LIMITS, inline_us=0, lanes=1)) as both:
+            calls = [Call(both.endpoint, {"x": one(1)}, 1, lambda _: None) for _ in range(2)]
+            both.endpoint.accept(calls[0])
+            while not calls[0].has_run:
+                await asyncio.sleep(0.001)
+            both.endpoint.accept(calls[1])
+            await asyncio.sleep(0.05)
+            for call in calls:
+                call.abandon()
+            may_end.set()
+            assert [call.has_run for call in calls] == [True, False]
+
+    asyncio.run(go())
+
+
 def test_an_error_comes_back_as_what_it_was(tmp_path: Path) -> None:
     """Kind, code, message and field of an error of ours survive the way back."""
 
@@ -226,7 +254,7 @@ def test_an_error_comes_back_as_what_it_was(tmp_path: Path) -> None:
 
 
 def answers(*ended: Ended) -> bytes:
-    return encode(Answers(list(ended), [], 0, 0, 0, 0.0, 0.0))
+    return encode(Answers(list(ended), [], [], 0, 0, 0, 0.0, 0.0))
 
 
 ANSWERS: dict[str, Callable[[int], bytes]] = {
