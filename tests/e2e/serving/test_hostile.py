@@ -46,7 +46,9 @@ def open_runtime(bundle, **options):
     return runtime
 
 opening.open_runtime = open_runtime
-config = load_config({"home": home, "port": 0, "grpc_port": 0, "drain_s": 1.0, "inline_us": 0})
+config = load_config(
+    {"home": home, "port": 0, "grpc_port": 0, "drain_s": 1.0, "inline_us": 0, "open": True}
+)
 run_server(config, lambda addresses: print(addresses.url, flush=True))
 print("stopped", flush=True)
 """
@@ -186,7 +188,7 @@ def test_a_server_out_of_files_recovers(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=command.environment(),
+        env=command.environment(MODELYARD_OPEN="true"),
     )
     try:
         told = json.loads(line_of(process))
@@ -212,7 +214,7 @@ def test_every_call_that_was_taken_is_answered_at_the_end(tmp_path: Path) -> Non
         command.line("serve", "--port", 0, "--grpc-port", 0, "--json"),
         stdout=subprocess.PIPE,
         text=True,
-        env=command.environment(),
+        env=command.environment(MODELYARD_OPEN="true"),
     )
     body = b"[[1,2]]"
     head = "POST /v1/models/one:predict HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n"
