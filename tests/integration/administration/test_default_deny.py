@@ -156,3 +156,32 @@ def test_nobody_gives_more_than_they_have(place: Place) -> None:
         assert [each["name"] for each in client.get("/tenants").json()["items"]] == ["acme"]
         assert client.post("/tenants", json={"name": "mine"}).status_code == 403
         assert client.get("/usage?tenant=default").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "role"),
+    [
+        ("/keys", b'{"name": "late", "role": "admin"}', "admin"),
+        ("/routes/churn/rollback", b"{}", "deployer"),
+        ("/payloads/export", b"{}", "auditor"),
+        ("/versions", b"no archive", "deployer"),
+    ],
+)
+def test_a_key_that_is_revoked_while_its_request_comes_changes_nothing(
+    place: Place, path: str, content: bytes, role: str
+) -> None:
+    """However long the body takes: it is asked about again when it is there."""
+    made = place.registry.keys.create(name="slow", role=role, actor="test")
+    kind = "application/x-tar" if path == "/versions" else "application/json"
+
+    def slowly() -> Iterator[bytes]:
+        yield content[:1]
+        # The head was answered for when the first of the body is taken: it is let in.
+        time.sleep(0.2)
+        place.registry.keys.revoke(made.record.id, actor="test")
+        yield content[1:]
+
+    with place.client(made.text) as client:
+        response = client.post(path, content=slowly(), headers={"content-type": kind})
+    assert (response.status_code, response.json()["code"]) == (401, "bad_key")
+    assert "late" not in [key.name for key in place.registry.keys.list()]

@@ -16,7 +16,7 @@ from modelyard.api.admin.document import document
 from modelyard.api.admin.problems import check_key
 from modelyard.api.admin.repeats import Repeatable
 from modelyard.api.admin.requests import read_request
-from modelyard.api.http.guard import acting, asking, headers_of
+from modelyard.api.http.guard import acting, ask_again, asking, headers_of
 from modelyard.core.administration.operation import Body, Operation, model_of
 from modelyard.core.administration.operation import Request as Asked
 from modelyard.core.administration.paths import DOCUMENT, PREFIX
@@ -118,13 +118,14 @@ def _handler(office: Office, operation: Operation) -> HTTPRouteHandler:
         name=operation.name,
     )
     async def handle(request: AnyRequest) -> Response[bytes]:
+        body = await read_body(request)
         visit = Visit.of(request)
         asked = read_request(
             operation.request,
             request.path_params,
             request.query_params.multi_items(),
             visit.header("content-type"),
-            await read_body(request),
+            body,
         )
         visit.caller.check(operation.verb, model_of(asked))
         if operation.changes:
@@ -188,7 +189,8 @@ def typed_path(operation: Operation) -> str:
 
 
 async def read_body(request: AnyRequest) -> bytes:
-    """The whole body; raises `Exhausted` for one that is too large."""
+    """The whole body; raises `Exhausted` for one that is too large, and as access does for a caller
+    who is not let in any more when it has come."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -196,6 +198,8 @@ async def read_body(request: AnyRequest) -> bytes:
             raise Exhausted(
                 "body_too_large", f"the body is larger than {_LONGEST_BODY} bytes", field="body"
             )
+    ask_again(request)
+    check_key(request.user)
     return bytes(body)
 
 

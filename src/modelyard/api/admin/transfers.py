@@ -19,7 +19,7 @@ from modelyard.api.admin.handlers import (
     typed_path,
 )
 from modelyard.api.admin.requests import read_request
-from modelyard.api.http.guard import asking
+from modelyard.api.http.guard import ask_again, asking
 from modelyard.core.administration.models import Export, Publish
 from modelyard.core.administration.operation import Body, Operation, model_of
 from modelyard.core.administration.table import OPERATIONS
@@ -56,6 +56,9 @@ def _publish(office: Office) -> HTTPRouteHandler:
         try:
             archive = folder / "archive.tar"
             await _receive(office, request, archive)
+            # It may have taken long.
+            ask_again(request)
+            visit = Visit.of(request)
             administration = visit.administration(office.reception)
             version = await office.run(administration.publish, asked, archive)
         finally:
@@ -164,13 +167,14 @@ def _lines(office: Office, operation: Operation) -> HTTPRouteHandler:
         name=operation.name,
     )
     async def lines(request: AnyRequest) -> Stream:
+        body = await read_body(request)
         visit = Visit.of(request)
         asked = read_request(
             operation.request,
             request.path_params,
             request.query_params.multi_items(),
             visit.header("content-type"),
-            await read_body(request),
+            body,
         )
         visit.caller.check(operation.verb, model_of(asked))
         given = visit.administration(office.reception).lines(asked)

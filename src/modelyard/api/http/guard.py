@@ -1,6 +1,7 @@
 """The application's guard: every route says what it asks for, and what says nothing is closed."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from litestar.connection import ASGIConnection
@@ -15,6 +16,7 @@ from modelyard.core.ports import Access, Headers
 ASKS: Final = "asks"
 """The option of a handler that says what it asks for: a `Verb`, or `PUBLIC`."""
 _REQUEST_ID: Final = "modelyard.request_id"
+_AGAIN: Final = "modelyard.ask_again"
 
 _CHANGING: Final = frozenset({Verb.DEPLOY, Verb.ADMIN})
 
@@ -41,13 +43,22 @@ def guard_of(access: Access) -> Guard:
         asks = handler.opt.get(ASKS)
         headers = headers_of(connection)
         model = connection.path_params.get("model")
-        caller = admitted(access, asks, headers, peer_of(connection), model)
+        peer = peer_of(connection)
+        caller = admitted(access, asks, headers, peer, model)
         if asks in _CHANGING and not caller.principal.key and b"origin" in headers:
             # A page in this machine's browser sends this, and can reach an open server too.
             raise Denied("from_a_page", "a web page changes nothing here without a key")
-        connection.scope["user"] = caller
+        scope: Any = connection.scope
+        scope["user"] = caller
+        scope[_AGAIN] = partial(admitted, access, asks, headers, peer, model)
 
     return let_in
+
+
+def ask_again(connection: AnyConnection) -> None:
+    """Ask the same as of now, when a body has been read: a key may have been revoked meanwhile."""
+    scope: Any = connection.scope
+    scope["user"] = scope[_AGAIN]()
 
 
 def is_let_in(connection: AnyConnection) -> bool:

@@ -4,7 +4,7 @@ from litestar import HttpMethod, Response, post, route
 from litestar.handlers import HTTPRouteHandler
 
 from modelyard.api.asks import seen_listings
-from modelyard.api.http.guard import CALL, acting, asking
+from modelyard.api.http.guard import CALL, acting, ask_again, asking
 from modelyard.api.http.handlers.desk import AnyRequest, Desk, json_response, read_object
 from modelyard.api.http.metadata import repository_index
 from modelyard.api.refusals import no_operations, refuse_load_parameters
@@ -22,6 +22,7 @@ def repository_handlers(desk: Desk) -> list[HTTPRouteHandler]:
     )
     async def index(request: AnyRequest) -> Response[bytes]:
         wishes = read_object(await request.body())
+        ask_again(request)
         lines = seen_listings(desk.exchange, request.user.principal)
         return json_response(repository_index(lines, only_ready=wishes.get("ready") is True))
 
@@ -39,6 +40,7 @@ def repository_handlers(desk: Desk) -> list[HTTPRouteHandler]:
         if operations is None:
             raise no_operations()
         parameters = read_object(await request.body()).get("parameters")
+        ask_again(request)
         refuse_load_parameters(parameters if isinstance(parameters, dict) else {})
         change = operations.load if request.url.path.endswith("/load") else operations.unload
         await change(model, acting(request))
