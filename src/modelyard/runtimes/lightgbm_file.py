@@ -68,9 +68,7 @@ def _check_tree(tree: dict[str, str], index: int, features: int) -> None:
     if any(len(parts) != leaves - 1 for parts in lists.values()):
         raise bad_tree("a list is not as long as it should be")
     if _number(tree, "is_linear", 0, 1):
-        raise Invalid(
-            "unsupported_model", "LightGBM models with linear leaves are not served; convert it"
-        )
+        _check_linear(tree, leaves, features)
     if leaves == 1:
         return
     check_range(_numbers(tree, "split_feature"), features, "a feature")
@@ -84,6 +82,18 @@ def _check_tree(tree: dict[str, str], index: int, features: int) -> None:
     if np.any(inner == 0):
         raise bad_tree("the root is a child")
     _check_categories(tree)
+
+
+def _check_linear(tree: dict[str, str], leaves: int, features: int) -> None:
+    """Leaves that hold a line each: of how many features, and of which."""
+    _check_length(tree, "leaf_const", leaves)
+    counts = _numbers(tree, "num_features")
+    check_range(counts, features + 1, "the number of a leaf's features")
+    used = _numbers(tree, "leaf_features")
+    check_range(used, features, "a leaf's feature")
+    if len(counts) != leaves or int(counts.sum()) != len(used):
+        raise bad_tree("leaves have other features than they say")
+    _check_length(tree, "leaf_coeff", len(used))
 
 
 def _check_categories(tree: dict[str, str]) -> None:

@@ -76,7 +76,7 @@ def _check_width(owner: Any, width: int) -> None:
             given = len(chosen)
         if hasattr(each, "tree_") and int(each.tree_.n_features) != given:
             raise bad_tree("one was made for another table")
-    if hasattr(owner, "tree_") and int(owner.tree_.n_features) != width:
+    if hasattr(getattr(owner, "tree_", None), "capacity") and int(owner.tree_.n_features) != width:
         raise bad_tree("one was made for another table")
     for predictor in _flat(getattr(owner, "_predictors", None)):
         _check_histogram(predictor, width)
@@ -132,19 +132,24 @@ def _check_sparse(matrix: Any) -> None:
 
 
 def _check_support(machine: Any) -> None:
-    vectors = machine.support_vectors_
-    count = vectors.shape[0]
-    coefficients, intercept = machine._dual_coef_, machine._intercept_
-    classes = len(getattr(machine, "classes_", ())) or 2
-    rows = classes - 1 if hasattr(machine, "classes_") else 1
+    indices = integers(machine.support_, "support_")
+    count, vectors = len(indices), machine.support_vectors_
+    is_classifier = hasattr(machine, "classes_")
+    classes = len(machine.classes_) if is_classifier else 2
+    rows = classes - 1 if is_classifier else 1
     held = integers(machine._n_support, "_n_support")
+    # Of a regression only the first says anything.
+    counted = int(held.sum()) if is_classifier else int(held[:1].sum())
+    shape = (count, machine.n_features_in_)
+    if machine.kernel == "precomputed":
+        check_range(indices, machine.n_features_in_, "a support vector")
+        shape = (0, 0)
     if (
         held.min(initial=0) < 0
-        or int(held.sum()) != count
-        or len(held) != (classes if hasattr(machine, "classes_") else 2)
-        or tuple(coefficients.shape) != (rows, count)
-        or len(intercept) != classes * (classes - 1) // 2
-        or len(machine.support_) != count
-        or vectors.shape[1] != machine.n_features_in_
+        or len(held) != classes
+        or counted != count
+        or tuple(vectors.shape) != shape
+        or tuple(machine._dual_coef_.shape) != (rows, count)
+        or len(machine._intercept_) != classes * (classes - 1) // 2
     ):
         raise bad_tree("the support vectors do not fit each other")

@@ -26,7 +26,6 @@ _NODE_LISTS: Final = (
     "split_conditions",
     "split_type",
     "default_left",
-    "base_weights",
     "loss_changes",
     "sum_hessian",
 )
@@ -91,22 +90,31 @@ def _check_forest(model: Mapping[str, Any], features: int, groups: int) -> None:
         raise bad_tree("iterations go backwards")
     _check_recoding(model.get("cats"), features)
     for index, tree in enumerate(trees):
-        _check_tree(_object(tree, "a tree"), index, features)
+        _check_tree(_object(tree, "a tree"), index, features, groups)
 
 
-def _check_tree(tree: Mapping[str, Any], index: int, features: int) -> None:
+def _check_tree(tree: Mapping[str, Any], index: int, features: int, groups: int) -> None:
     parameters = _object(tree.get("tree_param"), "tree_param")
     left = integers(tree.get("left_children"), "left_children")
     right = integers(tree.get("right_children"), "right_children")
     nodes = _count(parameters, "num_nodes", len(left), 1)
-    if tree.get("id") != index or _count(parameters, "size_leaf_vector", 1, 0) > 1:
-        raise bad_tree("one has another's number, or leaves of several values")
+    if tree.get("id") != index:
+        raise bad_tree("one has another's number")
     for name in _NODE_LISTS:
         if name in tree:
             _check_length(tree, name, nodes)
-    if len(right) != nodes or np.any((left == -1) != (right == -1)):
-        raise bad_tree("a node has one child")
     inner = left != -1
+    values = _count(parameters, "size_leaf_vector", groups)
+    if values > 1:
+        # A leaf of several values says on its right which of them are its own.
+        leaves = nodes - int(inner.sum())
+        check_range(right[~inner], leaves, "a leaf")
+        _check_length(tree, "base_weights", nodes * values)
+        _check_length(tree, "leaf_weights", leaves * values)
+    else:
+        _check_length(tree, "base_weights", nodes)
+        if np.any((right != -1) != inner):
+            raise bad_tree("a node has one child")
     check_links(np.concatenate((left[inner], right[inner])), nodes)
     used = integers(tree.get("split_indices"), "split_indices")
     check_range(used[inner], features, "a feature")
