@@ -23,18 +23,39 @@ class Desk(Protocol):
 class LimitAllowance:
     """A call passes under all its limits, or takes from none."""
 
-    __slots__ = ("_desk", "lines")
+    __slots__ = ("_desk", "_ones", "_pockets", "_takes_one", "lines")
 
     def __init__(self, lines: Sequence[Line], desk: Desk) -> None:
         self.lines: Final = tuple(lines)
         self._desk: Final = desk
+        self._takes_one = all(line.takes_one for line in lines)
+        self.turn()
+
+    def turn(self) -> None:
+        """Some lines have other pockets now."""
+        self._pockets = tuple(line.pocket for line in self.lines)
+        # What a call of one row has set aside: the same for all, until a pocket is another.
+        self._ones = [(line, line.pocket, 1) for line in self.lines if line.is_settled]
 
     def reserve(self, call: Call, again: Again) -> bool:
         """Set aside what the call may cost; see `Allowance`."""
+        if call.rows == 1 and self._takes_one:
+            started_ns = call.started_ns
+            for pocket in self._pockets:
+                if pocket.left < 1 or started_ns >= pocket.until_ns:
+                    return self._desk.ask(self, call, again)
+            for pocket in self._pockets:
+                pocket.left -= 1
+            call.reserved = self._ones
+            return True
+        return self._reserve(call, again)
+
+    def _reserve(self, call: Call, again: Again) -> bool:
+        """The same, where each limit has its own amount."""
         taken = []
         for line in self.lines:
             pocket = line.pocket
-            amount = line.always or line.before(call)
+            amount = line.before(call)
             if pocket.left < amount or call.started_ns >= pocket.until_ns:
                 return self._desk.ask(self, call, again)
             taken.append((line, pocket, amount))

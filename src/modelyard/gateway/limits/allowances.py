@@ -138,6 +138,7 @@ class Allowances:
             for line, amount in zip(lines, amounts, strict=True):
                 if now_ns >= line.pocket.until_ns:
                     self._turn(line)
+                    allowance.turn()
                 pocket = line.pocket
                 if pocket.left >= amount:
                     continue

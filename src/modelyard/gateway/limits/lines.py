@@ -31,14 +31,18 @@ _WEIGHT: Final = 8
 
 
 class Line:
-    """A limit: from which pocket a call takes, how much before it runs, and what it has cost."""
+    """A limit: from which pocket a call takes, how much before it runs, and what it has cost.
 
-    __slots__ = ("_mean", "_tariff", "always", "pocket")
+    One that is not `is_settled` has nothing to do when a call has ended.
+    """
+
+    is_settled = True
+    __slots__ = ("_mean", "_tariff", "pocket", "takes_one")
 
     def __init__(self, pocket: Pocket, tariff: Tariff) -> None:
         self.pocket = pocket
-        # What every call takes, where that is always the same; else 0. It spares a question.
-        self.always = 1 if pocket.limit.unit == Unit.REQUEST else 0
+        # Whether a call of one row takes one.
+        self.takes_one = pocket.limit.unit in (Unit.REQUEST, Unit.ROW)
         self._tariff = tariff
         self._mean = 0
 
@@ -64,6 +68,7 @@ class KnownRate(Line):
     """What a call takes is known before it runs, and not given back: a failed call is one too."""
 
     __slots__ = ("_unit",)
+    is_settled = False
 
     def __init__(self, pocket: Pocket, tariff: Tariff) -> None:
         super().__init__(pocket, tariff)
@@ -78,6 +83,7 @@ class UnknownRate(KnownRate):
     """What a call takes is known when it has ended; until then it is as the last ones were."""
 
     __slots__ = ()
+    is_settled = True
 
     def before(self, call: Call) -> int:
         """What calls cost in the mean."""

@@ -45,6 +45,7 @@ class Pocket:
         "_chunk",
         "_clock",
         "_generation",
+        "_held",
         "_is_exact",
         "_seen",
         "_till",
@@ -65,6 +66,7 @@ class Pocket:
         self._generation = 0
         self._chunk = 1
         self._is_exact = False
+        self._held = 0
         self._at = 0
         self._seen = 0
         self.limit = limit
@@ -82,6 +84,7 @@ class Pocket:
         self.row = self._till.find(self.key, self.kind)
         self._generation = self._till.cells[self.row]
         self._at = self._till.column_cell(self.row)
+        self._held = self._cells[self._at + HELD]
         self.left = 0
 
     @property
@@ -146,7 +149,7 @@ class Pocket:
 
     def _hold(self, amount: int) -> None:
         """Others are to see what is at hand, or they would take it for spent."""
-        self._cells[self._at + HELD] = amount
+        self._cells[self._at + HELD] = self._held = amount
         if (amount or self.left) and not self.is_watched:
             self.is_watched = True
             self.watch(self)
@@ -189,5 +192,5 @@ class PoolPocket(Pocket):
         if self._is_exact:
             # Without the lock: what a column has taken may become less at any time.
             self.put_back()
-        elif self.left > self._cells[self._at + HELD]:
+        elif self.left > self._held:
             self._hold(self.left)
