@@ -1,5 +1,6 @@
 """Links between pages, and what no page may say."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from tests.docs.pages import ROOT, all_pages, anchors, links
 
 PAGES = all_pages()
+THREATS = ROOT / "docs" / "why" / "threats.md"
+_NAMED_TEST = re.compile(r"`(tests/[\w/.-]+\.py)::(\w+)`")
 _MACHINE_PATH = re.compile(r"(?<![\w.$}/-])/(?:work|home|root|Users|mnt|srv)/")
 
 
@@ -55,3 +58,28 @@ def test_every_path_in_the_feature_table_exists() -> None:
     named = re.findall(r"`((?:tests|benchmarks|src|docs|examples)/[\w./-]*)`", readme)
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_test_that_a_page_names_exists(page: Path) -> None:
+    """What a page says is proved by a test, as `tests/…/test_x.py::test_fact`, has that test."""
+    for path, test in _NAMED_TEST.findall(page.read_text("utf-8")):
+        assert test in _defined(ROOT / path), f"{path}::{test}"
+
+
+def test_every_defence_has_a_test() -> None:
+    """Each row of a table of the threat model names at least one test."""
+    rows = re.findall(r"^\| (?!-|attack)(.*) \|$", THREATS.read_text("utf-8"), re.MULTILINE)
+    assert rows
+    assert [row for row in rows if not _NAMED_TEST.search(row)] == []
+
+
+def _defined(file: Path) -> set[str]:
+    """The functions, classes and names that a file of tests defines at its top or in a class."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return found
