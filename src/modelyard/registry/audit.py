@@ -128,34 +128,50 @@ class AuditBook:
     ) -> Iterator[bytes]:
         """The audit as JSON lines, with all that is needed to prove it elsewhere.
 
-        With `since` or `until`, of each chain the part that lies between.
+        With `since` or `until`, of each chain the part that lies between. As the audit only grows,
+        it is read in pieces up to where it ended at first: no connection is held while they are
+        given out, as whoever takes them may be slow.
         """
         with self._database.read() as connection:
-            yield write_line(
-                Head(
-                    registry=queries.identity(connection),
-                    exported=datetime.datetime.now(datetime.UTC),
-                    since=since,
-                    until=until,
-                )
+            head = Head(
+                registry=queries.identity(connection),
+                exported=datetime.datetime.now(datetime.UTC),
+                since=since,
+                until=until,
             )
-            for row in connection.execute(select(audit_keys)):
-                yield write_line(KeyLine(id=row.id, public_key=row.public_key))
-            rows = checkpoints = 0
-            for node in _nodes(connection):
-                part = _part(connection, node, since, until)
-                if part is None:
-                    continue
-                signed = iter(_checkpoints(connection, node, part))
+            keys = connection.execute(select(audit_keys.c.id, audit_keys.c.public_key)).all()
+            parts = {
+                node: part
+                for node in _nodes(connection)
+                if (part := _part(connection, node, since, until)) is not None
+            }
+        yield write_line(head)
+        for id, pem in keys:
+            yield write_line(KeyLine(id=id, public_key=pem))
+        rows = checkpoints = 0
+        for node, part in parts.items():
+            for lines, there in self._pieces(node, part):
+                signed = iter(there)
                 following = next(signed, None)
-                for line in _rows(connection, node, part):
+                for line in lines:
                     yield write_line(line)
                     rows += 1
                     while following is not None and following.sequence <= line.row["sequence"]:
                         yield write_line(CheckpointLine.of(following))
                         checkpoints += 1
                         following = next(signed, None)
-            yield write_line(End(rows=rows, checkpoints=checkpoints))
+        yield write_line(End(rows=rows, checkpoints=checkpoints))
+
+    def _pieces(self, node: str, part: _Range) -> Iterator[tuple[list[RowLine], list[Checkpoint]]]:
+        """The rows of a part of a chain with their checkpoints, some at a time."""
+        first, last = part
+        while first <= last:
+            with self._database.read() as connection:
+                end = _chunk_end(connection, node, (first, last))
+                lines = list(_rows(connection, node, (first, end)))
+                checkpoints = list(_checkpoints(connection, node, (first, end)))
+            yield lines, checkpoints
+            first = end + 1
 
 
 def _due(connection: Connection, every_rows: int, every_s: float) -> Iterator[str]:
@@ -284,6 +300,19 @@ def _rows(connection: Connection, node: str, part: _Range | None = None) -> Iter
     for row in connection.execute(query):
         fields = dict(zip(FIELDS, row[:-3], strict=True))
         yield RowLine(row=plain_row(fields), previous=row[-3], hash=row[-2], marks=row[-1])
+
+
+def _chunk_end(connection: Connection, node: str, part: _Range) -> int:
+    """The number of the last row of the first piece of a part, whatever numbers the rows have."""
+    numbers = (
+        select(audit.c.sequence)
+        .where(audit.c.node == node, audit.c.sequence.between(*part))
+        .order_by(audit.c.sequence)
+        .limit(_CHUNK)
+        .subquery()
+    )
+    end = connection.execute(select(func.max(numbers.c.sequence))).scalar()
+    return part[1] if end is None else int(end)
 
 
 def _checkpoints(

@@ -153,22 +153,29 @@ class UsageBook:
                 .where(*condition, usage_batches.c.records.is_not(None))
                 .order_by(usage_batches.c.since, usage_batches.c.spool, usage_batches.c.first)
             ).all()
-            for spool, first, prefix in places:
-                row = connection.execute(
-                    select(usage_batches.c.records, usage_batches.c.subjects).where(
-                        usage_batches.c.spool == spool, usage_batches.c.first == first
-                    )
-                ).one()
-                for event in spelled_out(
-                    prefix, unpack(row.records), decode_subjects(row.subjects)
+        for spool, first, prefix in places:
+            for event in self._batch_events(spool, first, prefix):
+                if (
+                    call in (None, event.call)
+                    and (since is None or event.arrived >= since)
+                    and (until is None or event.arrived < until)
+                    and all(getattr(event.subject, name) == wanted[name] for name in wanted)
                 ):
-                    if (
-                        call in (None, event.call)
-                        and (since is None or event.arrived >= since)
-                        and (until is None or event.arrived < until)
-                        and all(getattr(event.subject, name) == wanted[name] for name in wanted)
-                    ):
-                        yield event
+                    yield event
+
+    def _batch_events(self, spool: str, first: int, prefix: str) -> Iterator[UsageEvent]:
+        # No connection is held while they are given out: whoever takes them may be slow.
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(usage_batches.c.records, usage_batches.c.subjects).where(
+                    usage_batches.c.spool == spool,
+                    usage_batches.c.first == first,
+                    usage_batches.c.records.is_not(None),
+                )
+            ).one_or_none()
+        # What was deleted since it was looked for is gone.
+        if row is not None:
+            yield from spelled_out(prefix, unpack(row.records), decode_subjects(row.subjects))
 
     def reconcile(self, folder: Path) -> Reconciliation:
         """Hold the spools in a folder and all that was copied against each other.

@@ -477,3 +477,18 @@ def test_writers_at_once_make_one_chain(database_url: str) -> None:
     assert [(chain.node, chain.last) for chain in verdict.chains] == [("a", 20), ("b", 20)]
     for database in nodes.values():
         database.close()
+
+
+def test_an_export_holds_nobody_up(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are taken slowly, and in however many pieces: each is whole up to its end."""
+    monkeypatch.setattr("modelyard.registry.audit._CHUNK", 3)
+    exports = [audit.book.export() for _ in range(20)]
+    begun = [[next(export) for _ in range(4)] for export in exports]
+    audit.write(1)
+    with ThreadPoolExecutor(1) as pool:
+        assert len(pool.submit(audit.book.rows).result(10)) == _ROWS + 1
+    audit.book.checkpoint(_KEY)
+    lines = [*begun[0], *exports[0]]
+    assert sum(b'"type":"row"' in line for line in lines) == _ROWS
+    assert verify_export(lines).is_whole
+    assert verify_export(list(audit.book.export())) == audit.book.verify()

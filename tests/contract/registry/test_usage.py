@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -423,3 +424,16 @@ def test_an_orphan_is_read_whole(spool: Spool, folder: Path) -> None:
     ends = [each.head.first + each.places for each in found]
     assert [each.head.first for each in found] == [0, *ends[:-1]]
     assert ends[-1] == 1500
+
+
+def test_readers_that_stop_reading_hold_nobody_up(
+    database: Database, book: UsageBook, spool: Spool, folder: Path
+) -> None:
+    """However many take the first event and no more: others are answered at once."""
+    recorded(spool, 20)
+    Copier(folder, book, spool).copy_own()
+    readers = [book.events() for _ in range(20)]
+    assert all(next(reader) for reader in readers)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(book.position, spool.id).result(10) == 20
+    assert len(list(readers[0])) == 19
