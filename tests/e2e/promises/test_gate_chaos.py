@@ -159,8 +159,6 @@ def test_whatever_happens_the_gate_is_exact(
         stop(server)
     home.command("usage", "copy", MODELYARD_DATABASE_URL=home.yard.config.registry_url)
     record_property("revoked_for_s", round(revoked.longest_s, 3))
-    print(f"revoked keys: {revoked.count}, good for {revoked.longest_s:.2f} s at most")
-    print(*(tally for each in tallies.values() for tally in each), sep="\n")
 
     assert revoked.count >= 2
     assert revoked.longest_s < DEAD_WITHIN_S
