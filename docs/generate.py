@@ -31,6 +31,8 @@ from modelyard.api.http.openapi import document
 from modelyard.bundle.manifest import Card
 from modelyard.cli.main import app
 from modelyard.core import errors, options
+from modelyard.core.administration.operation import Operation
+from modelyard.core.administration.table import OPERATIONS
 from modelyard.core.config import settings
 from modelyard.core.datatypes import Datatype
 from modelyard.core.ports import Exchange, Listing
@@ -54,6 +56,7 @@ def pages() -> dict[str, str]:
         "recipe.md": _recipe(),
         "http.md": _http(),
         "grpc.md": _grpc(),
+        "administration.md": _administration(),
         "route-options.md": _route_options(),
     }
 
@@ -379,11 +382,21 @@ def _http() -> str:
         "`GET /v1/models` lists the names.",
         "A body may be compressed (`Content-Encoding: gzip`, `deflate` or `zstd`), and so may an "
         f"answer of {WORTH_PACKING:,} bytes and more, where `Accept-Encoding` takes it. A refusal "
-        "that may be none in a moment comes with a `Retry-After` of whole seconds.",
+        "that may be none in a moment comes with a `Retry-After` of whole seconds. One by a limit "
+        "says how that stands: `x-ratelimit-limit-<unit>s`, `x-ratelimit-remaining-<unit>s`, and "
+        "`x-ratelimit-reset-<unit>s`, after how many seconds it is whole again.",
+        "Without a key the answer is 401, but of `/v2/health/live`, `/v2/health/ready`, `/ping` "
+        "and the health route that is set. [The administration](administration.md) is a page of "
+        "its own.",
         "## Headers of a call",
         _table(
             ("header", "meaning"),
             [
+                (
+                    "`authorization`, `x-api-key`",
+                    "Who calls: `Bearer` and a key or an issuer's token, or the key alone. Given "
+                    "both, they must agree.",
+                ),
                 (
                     _code(preferences.TIMEOUT.decode()),
                     "Milliseconds that the caller waits; then the answer is 504, and a call that "
@@ -405,6 +418,34 @@ def _http() -> str:
     for name, schema in content["components"]["schemas"].items():
         parts += _schema(name, schema)
     return _page("HTTP", *parts)
+
+
+# Administration
+
+
+def _administration() -> str:
+    return _page(
+        "Administration",
+        "Under `/api/v1`; with every field and answer in `/api/v1/openapi.json` (OpenAPI 3.1). "
+        "Each operation asks for a verb that the role and the scope of a key must have, and for the "
+        "model where it names one. What is marked with * is for keys that see every model and "
+        "belong to the tenant `default`.",
+        _table(("operation", "method", "path", "asks for", "what it does"), _operations()),
+        "`If-Match` is taken where there is an ETag: " + _matching(),
+    )
+
+
+def _operations() -> Iterator[tuple[str, ...]]:
+    for each in OPERATIONS:
+        asks = f"{each.verb}{' *' if each.is_global else ''}"
+        yield _code(each.name), each.method, _code(each.path), asks, each.summary
+
+
+def _matching() -> str:
+    def told(each: Operation) -> str:
+        return f"{_code(each.name)} (demanded)" if each.must_match else _code(each.name)
+
+    return ", ".join(told(each) for each in OPERATIONS if each.guards is not None) + "."
 
 
 # gRPC
