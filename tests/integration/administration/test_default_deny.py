@@ -187,3 +187,18 @@ def test_a_key_that_is_revoked_while_its_request_comes_changes_nothing(
         response = client.post(path, content=slowly(), headers={"content-type": kind})
     assert (response.status_code, response.json()["code"]) == (401, "bad_key")
     assert "late" not in [key.name for key in place.registry.keys.list()]
+
+
+@pytest.mark.parametrize("host", ["x:abc", "x:99999", "[::1", "x?", "x/api/v1", "a@b"])
+def test_a_host_that_is_none_is_no_way_in_and_no_failure(
+    place: Place, stranger: httpx.Client, host: str
+) -> None:
+    """Whatever the header says, what is asked for is what the path says."""
+    keyed = {"authorization": f"Bearer {place.key()}"}
+    for path, status in (("/nope", 404), ("/api/v1/nope", 404), ("/api/v1/models", 200)):
+        assert stranger.get(path, headers={"host": host}).status_code in (401, 429)
+        response = stranger.get(path, headers={"host": host, **keyed})
+        assert response.status_code in (status, 400), response.text
+        is_problem = path.startswith("/api") and response.status_code != 200
+        assert ("problem" in response.headers["content-type"]) == is_problem
+    assert stranger.get("/", headers={"host": host, **keyed}).status_code in (200, 400)

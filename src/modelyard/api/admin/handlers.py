@@ -16,7 +16,7 @@ from modelyard.api.admin.document import document
 from modelyard.api.admin.problems import check_key
 from modelyard.api.admin.repeats import Repeatable
 from modelyard.api.admin.requests import read_request
-from modelyard.api.http.guard import acting, ask_again, asking, headers_of
+from modelyard.api.http.guard import acting, ask_again, asking, headers_of, path_of
 from modelyard.core.administration.operation import Body, Operation, model_of
 from modelyard.core.administration.operation import Request as Asked
 from modelyard.core.administration.paths import DOCUMENT, PREFIX
@@ -230,7 +230,7 @@ def _nothing_else() -> HTTPRouteHandler:
     )
     def nothing(request: AnyRequest) -> None:
         raise NotFound(
-            "unknown_path", f"there is nothing at {request.url.path:.200}; see {DOCUMENT}"
+            "unknown_path", f"there is nothing at {path_of(request):.200}; see {DOCUMENT}"
         )
 
     return nothing

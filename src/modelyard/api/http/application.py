@@ -15,7 +15,14 @@ from modelyard.api.admin.handlers import Office, admin_router
 from modelyard.api.admin.problems import check_key, problem
 from modelyard.api.http.contracts import NO_CLOUD, Contracts
 from modelyard.api.http.errors import error_body, error_headers, status_of
-from modelyard.api.http.guard import guard_of, headers_of, is_let_in, peer_of, request_id
+from modelyard.api.http.guard import (
+    guard_of,
+    headers_of,
+    is_let_in,
+    path_of,
+    peer_of,
+    request_id,
+)
 from modelyard.api.http.handlers.desk import AnyRequest, Desk
 from modelyard.api.http.handlers.oip import oip_handlers
 from modelyard.api.http.handlers.pages import page_handlers
@@ -70,14 +77,14 @@ def _answer_error(access: Access, request: AnyRequest, error: Exception) -> Resp
     ours = _as_ours(request, error)
     headers = {}
     is_refused = ours.kind is not Kind.UNAUTHENTICATED and not is_let_in(request)
-    if is_refused and (isinstance(error, HTTPException) or is_administration(request.url.path)):
+    if is_refused and (isinstance(error, HTTPException) or is_administration(path_of(request))):
         # Where nothing was dispatched to, who has no key hears only that.
         ours = _refusal(access, request) or ours
     if isinstance(error, HTTPException):
         given = error.headers or {}
         headers = {name: value for name, value in given.items() if name.lower() == "allow"}
-    if is_administration(request.url.path):
-        return problem(ours, request.url.path, request_id(request), headers)
+    if is_administration(path_of(request)):
+        return problem(ours, path_of(request), request_id(request), headers)
     headers |= error_headers(ours)
     return Response(
         error_body(ours),
@@ -90,7 +97,7 @@ def _answer_error(access: Access, request: AnyRequest, error: Exception) -> Resp
 def _refusal(access: Access, request: AnyRequest) -> ModelyardError | None:
     try:
         caller = access.identify(headers_of(request), peer_of(request))
-        if is_administration(request.url.path):
+        if is_administration(path_of(request)):
             check_key(caller)
     except ModelyardError as refusal:
         return refusal
@@ -100,7 +107,7 @@ def _refusal(access: Access, request: AnyRequest) -> ModelyardError | None:
 def _as_ours(request: AnyRequest, error: Exception) -> ModelyardError:
     if isinstance(error, ModelyardError):
         return error
-    path = request.url.path
+    path = path_of(request)
     if isinstance(error, MethodNotAllowedException):
         return Invalid("method_not_allowed", f"{path:.200} does not take {request.method}")
     if isinstance(error, HTTPException):

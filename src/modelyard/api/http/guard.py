@@ -78,6 +78,12 @@ def peer_of(connection: AnyConnection) -> Peer:
     return peer
 
 
+def path_of(connection: AnyConnection) -> str:
+    """The path of a request. Its URL is made of the `Host` header too, which may say anything."""
+    path: str = connection.scope["path"]
+    return path
+
+
 def acting(connection: AnyConnection) -> Actor:
     """Who changes something by this request, for the audit."""
     return actor_of(connection.user, peer_of(connection), request_id(connection))

@@ -6,12 +6,12 @@ from litestar.handlers import HTTPRouteHandler
 
 from modelyard.api.asks import PUBLIC, seen_listings
 from modelyard.api.http.contracts import INVOCATIONS, LIVE, READY, SCORE
-from modelyard.api.http.guard import CALL, asking
+from modelyard.api.http.guard import CALL, asking, path_of
 from modelyard.api.http.handlers.desk import AnyRequest, Desk, json_response
 from modelyard.api.http.manners import PAGE_HEADERS
 from modelyard.api.http.openapi import document
 from modelyard.api.http.welcome import page
-from modelyard.core.errors import NotFound, Unavailable
+from modelyard.core.errors import Invalid, NotFound, Unavailable
 
 
 def page_handlers(desk: Desk) -> list[HTTPRouteHandler]:
@@ -34,7 +34,10 @@ def page_handlers(desk: Desk) -> list[HTTPRouteHandler]:
 
     @get("/", sync_to_thread=False, opt=CALL)
     def welcome(request: AnyRequest) -> Response[str]:
-        base_url = str(request.base_url).rstrip("/")
+        try:
+            base_url = str(request.base_url).rstrip("/")
+        except ValueError:
+            raise Invalid("bad_host", "the Host header names no host", field="Host") from None
         return Response(
             page(desk.exchange, seen_listings(desk.exchange, request.user.principal), base_url),
             media_type=MediaType.HTML,
@@ -52,7 +55,7 @@ def page_handlers(desk: Desk) -> list[HTTPRouteHandler]:
     def health(request: AnyRequest) -> None:
         if request.method != HttpMethod.HEAD:
             raise MethodNotAllowedException(headers={"Allow": "GET, HEAD"})
-        if request.url.path != LIVE.decode() and not desk.exchange.is_ready():
+        if path_of(request) != LIVE.decode() and not desk.exchange.is_ready():
             raise Unavailable("not_ready", "not every deployed model answers; see the index")
 
     @route(

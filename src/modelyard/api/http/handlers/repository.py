@@ -4,7 +4,7 @@ from litestar import HttpMethod, Response, post, route
 from litestar.handlers import HTTPRouteHandler
 
 from modelyard.api.asks import seen_listings
-from modelyard.api.http.guard import CALL, acting, ask_again, asking
+from modelyard.api.http.guard import CALL, acting, ask_again, asking, path_of
 from modelyard.api.http.handlers.desk import AnyRequest, Desk, json_response, read_object
 from modelyard.api.http.metadata import repository_index
 from modelyard.api.refusals import no_operations, refuse_load_parameters
@@ -42,7 +42,9 @@ def repository_handlers(desk: Desk) -> list[HTTPRouteHandler]:
         parameters = read_object(await request.body()).get("parameters")
         ask_again(request)
         refuse_load_parameters(parameters if isinstance(parameters, dict) else {})
-        change = operations.load if request.url.path.endswith("/load") else operations.unload
+        change = (
+            operations.load if path_of(request).rstrip("/").endswith("/load") else operations.unload
+        )
         await change(model, acting(request))
         return json_response({})
 

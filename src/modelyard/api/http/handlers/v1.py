@@ -4,7 +4,7 @@ from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
 from modelyard.api.asks import seen_listings
-from modelyard.api.http.guard import CALL
+from modelyard.api.http.guard import CALL, path_of
 from modelyard.api.http.handlers.desk import AnyRequest, Desk, json_response, of_version
 from modelyard.api.http.metadata import v1_status
 from modelyard.core.errors import Invalid, ModelyardError, NotFound
@@ -27,7 +27,7 @@ def v1_handlers(desk: Desk) -> list[HTTPRouteHandler]:
 
     @post(of_version("/v1/models/{}"), sync_to_thread=False, opt=CALL)
     def verb(request: AnyRequest) -> None:
-        raise _no_verb(request.url.path)
+        raise _no_verb(path_of(request))
 
     return [models, status, verb]
 
