@@ -427,8 +427,8 @@ def _administration() -> str:
     return _page(
         "Administration",
         "Under `/api/v1`; with every field and answer in `/api/v1/openapi.json` (OpenAPI 3.1). "
-        "Each operation asks for a verb that the role and the scope of a key must have, and for the "
-        "model where it names one. What is marked with * is for keys that see every model and "
+        "Each operation asks for a verb that the role and the scope of a key must have, and for "
+        "the model where it names one. What is marked with * is for keys that see every model and "
         "belong to the tenant `default`.",
         _table(("operation", "method", "path", "asks for", "what it does"), _operations()),
         "`If-Match` is taken where there is an ETag: " + _matching(),
