@@ -2,6 +2,8 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -9,11 +11,15 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
+from modelyard.bundle.staging import staging_folder
 from modelyard.core.config import Config
+from modelyard.core.identity import Actor
 from modelyard.gateway.access import KeyedAccess
+from modelyard.registry.administration.local import LocalReception
+from modelyard.registry.administration.office import Office
 from modelyard.testing.administered import administered
 from modelyard.wiring.administration import make_reception
-from modelyard.wiring.registry import open_registry
+from modelyard.wiring.registry import blob_store, open_registry
 from tests.integration.administration.conftest import Place
 
 
@@ -243,3 +249,43 @@ def test_lines_come_one_by_one(admin: httpx.Client) -> None:
     assert response.headers["content-type"].startswith("application/jsonl")
     assert all(json.loads(line) for line in response.text.splitlines())
     assert len(response.text.splitlines()) > 3
+
+
+def test_those_who_wait_hold_up_nobody_who_revokes_a_key(tmp_path: Path) -> None:
+    """However many wait for servers: what is quick is done meanwhile."""
+    config, waiting = Config(home=tmp_path / "home"), threading.Event()
+
+    def settle(model: str, generation: int | None, patience_s: float) -> list[str]:
+        waiting.wait(30)
+        return []
+
+    with open_registry(config) as registry:
+        office = Office(
+            registry=registry,
+            blobs=blob_store(config),
+            home=config.home,
+            actor=Actor(name="nobody"),
+            settle=settle,
+            look=list,
+        )
+        reception = LocalReception(office, 1024, partial(staging_folder, config.home))
+        admin = registry.keys.create(name="a", role="admin", actor="test")
+        reader = registry.keys.create(name="r", role="deployer", actor="test")
+        with (
+            administered(registry, reception) as server,
+            ThreadPoolExecutor(20) as pool,
+            httpx.Client(base_url=server.url + "/api/v1", timeout=30) as client,
+        ):
+            client.headers["authorization"] = f"Bearer {reader.text}"
+            follows = [pool.submit(client.post, "/routes/churn/follow", json={}) for _ in range(20)]
+            try:
+                revoked = client.post(
+                    f"/keys/{reader.record.id}/revoke",
+                    json={},
+                    headers={"authorization": f"Bearer {admin.text}"},
+                    timeout=15,
+                )
+                assert revoked.status_code == 200
+            finally:
+                waiting.set()
+            assert {follow.result().status_code for follow in follows} <= {200, 401}

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
 from litestar import HttpMethod, MediaType, Request, Response, Router, route
@@ -36,18 +37,27 @@ _THREADS: Final = 8
 class Office:
     """What handlers share: who does what is asked, and the threads in which it is done.
 
-    Threads of their own: what waits for servers or reads whole bundles holds nobody else up.
+    Threads of their own, and others for what waits for servers or reads whole bundles: a key can
+    be revoked while many do that.
     """
 
     def __init__(self, reception: Reception, version: str) -> None:
         self.reception = reception
         self.version = version
         self._threads = ThreadPoolExecutor(_THREADS, "modelyard administration")
+        self._slow_threads = ThreadPoolExecutor(_THREADS, "modelyard slow administration")
 
     async def run(self, work: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
         """Do what blocks, off the loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: work(*given, **named))
+        return await _run(self._threads, partial(work, *given, **named))
+
+    async def run_slow(self, work: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
+        """Do what may take minutes, or waits for a disk or for somebody else."""
+        return await _run(self._slow_threads, partial(work, *given, **named))
+
+
+async def _run(threads: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +138,8 @@ def _handler(office: Office, operation: Operation) -> HTTPRouteHandler:
             body,
         )
         visit.caller.check(operation.verb, model_of(asked))
-        if operation.changes:
-            return await office.run(_change, office, operation, asked, visit)
-        return await office.run(_read, office, operation, asked, visit)
+        run = office.run_slow if operation.is_slow else office.run
+        return await run(_change if operation.changes else _read, office, operation, asked, visit)
 
     return handle
 

@@ -52,7 +52,7 @@ def _publish(office: Office) -> HTTPRouteHandler:
         visit.caller.check(operation.verb)
         _check_archive(visit, office.reception.max_bundle_bytes)
         staging = office.reception.staging()
-        folder = await office.run(staging.__enter__)
+        folder = await office.run_slow(staging.__enter__)
         try:
             archive = folder / "archive.tar"
             await _receive(office, request, archive)
@@ -60,9 +60,9 @@ def _publish(office: Office) -> HTTPRouteHandler:
             ask_again(request)
             visit = Visit.of(request)
             administration = visit.administration(office.reception)
-            version = await office.run(administration.publish, asked, archive)
+            version = await office.run_slow(administration.publish, asked, archive)
         finally:
-            await office.run(_leave, staging)
+            await office.run_slow(_leave, staging)
         return answered(operation, encode(version), visit)
 
     return publish
@@ -80,7 +80,7 @@ def _check_archive(visit: Visit, bound: int) -> None:
 
 
 async def _receive(office: Office, request: AnyRequest, target: Path) -> None:
-    with await office.run(target.open, "wb") as file:
+    with await office.run_slow(target.open, "wb") as file:
         size, waiting = 0, bytearray()
         async for chunk in request.stream():
             size += len(chunk)
@@ -88,9 +88,9 @@ async def _receive(office: Office, request: AnyRequest, target: Path) -> None:
                 raise _too_large(office.reception.max_bundle_bytes)
             waiting += chunk
             if len(waiting) >= _CHUNK_BYTES:
-                await office.run(_write, file, bytes(waiting))
+                await office.run_slow(_write, file, bytes(waiting))
                 waiting.clear()
-        await office.run(_write, file, bytes(waiting))
+        await office.run_slow(_write, file, bytes(waiting))
 
 
 def _write(file: BinaryIO, data: bytes) -> None:
@@ -124,14 +124,14 @@ def _export(office: Office) -> HTTPRouteHandler:
         visit.caller.check(operation.verb, model_of(asked))
         administration = visit.administration(office.reception)
         staging = office.reception.staging()
-        folder = await office.run(staging.__enter__)
+        folder = await office.run_slow(staging.__enter__)
         try:
             archive = folder / "archive.tar"
             # Written whole before the first byte is sent: every digest has been held against it.
-            await office.run(administration.export, asked, archive)
+            await office.run_slow(administration.export, asked, archive)
             size_bytes = archive.stat().st_size
         except BaseException:
-            await office.run(_leave, staging)
+            await office.run_slow(_leave, staging)
             raise
         return Stream(
             _send(office, archive, staging),
@@ -151,8 +151,8 @@ async def _send(
     office: Office, archive: Path, staging: AbstractContextManager[Path]
 ) -> AsyncIterator[bytes]:
     try:
-        with await office.run(archive.open, "rb") as file:
-            while chunk := await office.run(file.read, _CHUNK_BYTES):
+        with await office.run_slow(archive.open, "rb") as file:
+            while chunk := await office.run_slow(file.read, _CHUNK_BYTES):
                 yield chunk
     finally:
         _leave(staging)
@@ -179,7 +179,7 @@ def _lines(office: Office, operation: Operation) -> HTTPRouteHandler:
         visit.caller.check(operation.verb, model_of(asked))
         given = visit.administration(office.reception).lines(asked)
         # Looked at before the status is sent: what is refused is refused now.
-        first = await office.run(_piece, given)
+        first = await office.run_slow(_piece, given)
         return Stream(
             _stream(office, first, given),
             status_code=operation.status,
@@ -194,7 +194,7 @@ async def _stream(office: Office, first: bytes, given: Iterator[bytes]) -> Async
     piece = first
     while piece:
         yield piece
-        piece = await office.run(_piece, given)
+        piece = await office.run_slow(_piece, given)
 
 
 def _piece(given: Iterator[bytes]) -> bytes:

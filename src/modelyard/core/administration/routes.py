@@ -90,7 +90,7 @@ class Followed:
     reasons: tuple[str, ...] = ()
 
 
-@operation("POST", "/routes/{model}/follow", Verb.READ, tag="routes")
+@operation("POST", "/routes/{model}/follow", Verb.READ, tag="routes", is_slow=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Follow(Request[Followed]):
     """Wait until the servers of the administered home follow a model's route, 60 s at most.
