@@ -202,3 +202,15 @@ def test_a_host_that_is_none_is_no_way_in_and_no_failure(
         is_problem = path.startswith("/api") and response.status_code != 200
         assert ("problem" in response.headers["content-type"]) == is_problem
     assert stranger.get("/", headers={"host": host, **keyed}).status_code in (200, 400)
+
+
+def test_a_confined_house_gives_no_keys_of_other_tenants(place: Place) -> None:
+    """Its administrators could otherwise make one that sees what they do not."""
+    place.registry.tenants.create("acme", actor="test")
+    key = place.key("admin")
+    place.registry.tenants.set("default", models=("churn*",), actor="test")
+    with place.client(key) as client:
+        assert client.post("/keys", json={"name": "own", "models": ["*"]}).status_code == 201
+        response = client.post("/keys", json={"name": "more", "tenant": "acme"})
+        assert (response.status_code, response.json()["code"]) == (403, "other_tenant")
+        assert client.get("/tenants/acme").status_code == 403

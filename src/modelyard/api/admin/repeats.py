@@ -47,6 +47,14 @@ class Repeatable:
         request = _digest(operation.name, asked.hex())
         if not operation.is_secret:
             return reception.once(mark, request, perform)
+        if not self.credential:
+            # A certificate's owner has shown nothing that a secret could be sealed with.
+            raise Invalid(
+                "unrepeatable",
+                "this answers with a secret, which cannot be kept for a repeat by who is known by "
+                "a certificate; send it without an Idempotency-Key",
+                field="Idempotency-Key",
+            )
         sealed, again = reception.once(mark, request, lambda: self._seal(perform()))
         return self._open(sealed), again
 

@@ -62,11 +62,14 @@ class Office:
         return who.tenant
 
     def check_tenant(self, tenant: str, *, only_own: bool = False) -> None:
-        """Raise `Denied` for another tenant than one's own, but for those of the house."""
+        """Raise `Denied` for another tenant than one's own, but for those of the house.
+
+        Where that is confined itself, its administrators could see more through another.
+        """
         who = self.principal
         if who is None or who.tenant == tenant:
             return
-        if only_own or who.tenant != DEFAULT_TENANT:
+        if only_own or who.tenant != DEFAULT_TENANT or who.tenant_models != EVERY_MODEL:
             raise Denied(
                 "other_tenant",
                 f"'{who.name}' is of tenant '{who.tenant}', and this is of another",
