@@ -54,4 +54,5 @@ def read_certificate(encoded: bytes) -> Certificate:
         subject=parsed.subject.rfc4514_string(),
         sha256=hashlib.sha256(encoded).hexdigest(),
         names=names,
+        expires_at=parsed.not_valid_after_utc.timestamp(),
     )

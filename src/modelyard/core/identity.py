@@ -132,6 +132,8 @@ class Certificate:
     sha256: str
     names: tuple[str, ...] = ()
     """Subject alternative names."""
+    expires_at: float | None = None
+    """In Unix seconds: a connection may outlive it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -201,6 +201,9 @@ class KeyedAccess:
             self._make_room()
             self._by_certificate[certificate.sha256] = caller
             self._visits.enter(principal, peer.address)
+        if caller.principal.is_expired:
+            # It was good when hands were shaken.
+            raise no_credential()
         return caller
 
     def _meet_unnamed(self) -> KeyedCaller:

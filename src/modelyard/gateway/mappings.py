@@ -54,6 +54,7 @@ def certificate_principal(rules: Rules, certificate: Certificate) -> Principal |
         },
         key=f"cert:{certificate.sha256[:16]}",
         name=certificate.subject,
+        expires_at=certificate.expires_at,
     )
 
 

@@ -297,6 +297,16 @@ def test_a_certificate_that_is_known_is_somebody() -> None:
     assert said(lambda: access.identify({}, stranger)) == "no_key"
 
 
+def test_a_certificate_ends_on_a_connection_that_outlives_it() -> None:
+    """Hands are shaken once; who it is is asked with each request."""
+    access = KeyedAccess(rules(mappings=(CERTIFIED,)))
+    assert OWNED.certificate is not None
+    peer = replace(OWNED, certificate=replace(OWNED.certificate, expires_at=time.time() + 0.05))
+    assert access.identify({}, peer).principal.role is Role.DEPLOYER
+    time.sleep(0.06)
+    assert said(lambda: access.identify({}, peer)) == "no_key"
+
+
 def test_a_key_comes_before_a_certificate_and_a_bad_one_never_falls_back() -> None:
     """What is sent on purpose counts: bad, empty or unreadable, it is refused."""
     given = make()
