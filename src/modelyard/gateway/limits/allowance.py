@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from modelyard.core.call import Call
+from modelyard.core.call import Call, Outcome
 from modelyard.core.limits import LimitKind
 from modelyard.core.usage import Unit
 from modelyard.gateway.limits.lines import Line
+from modelyard.gateway.limits.pockets import Pocket
 from modelyard.gateway.permits import Allowance
 
 Again = Callable[[Call], None]
+_OK: Final = Outcome.OK
 
 
 class Desk(Protocol):
@@ -18,6 +20,14 @@ class Desk(Protocol):
     def ask(self, allowance: "LimitAllowance", call: Call, again: Again) -> bool:
         """As `Allowance.reserve`, by way of the till, and of the registry where that must be."""
         ...
+
+
+class _Ones(list[tuple[Line, Pocket, int]]):
+    """What every call of one row has set aside, until a pocket is another: one from each."""
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        super().__init__((line, line.pocket, 1) for line in lines if line.is_settled)
+        self.pockets = tuple(pocket for _, pocket, _ in self)
 
 
 class LimitAllowance:
@@ -34,8 +44,7 @@ class LimitAllowance:
     def turn(self) -> None:
         """Some lines have other pockets now."""
         self._pockets = tuple(line.pocket for line in self.lines)
-        # What a call of one row has set aside: the same for all, until a pocket is another.
-        self._ones = [(line, line.pocket, 1) for line in self.lines if line.is_settled]
+        self._ones = _Ones(self.lines)
 
     def reserve(self, call: Call, again: Again) -> bool:
         """Set aside what the call may cost; see `Allowance`."""
@@ -67,6 +76,10 @@ class LimitAllowance:
     def settle(self, call: Call) -> None:
         """Charge what it has cost; one that still waited has nothing set aside."""
         taken, call.reserved = call.reserved, None
+        if type(taken) is _Ones and call.outcome is _OK:
+            for pocket in taken.pockets:
+                pocket.spend(1)
+            return
         for line, pocket, amount in taken or ():
             line.settle(call, amount, pocket)
 

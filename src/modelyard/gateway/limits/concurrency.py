@@ -28,6 +28,10 @@ class ConcurrencyPocket(PoolPocket):
         """A call is open no more."""
         self._return(amount)
 
+    def spend(self, amount: int) -> None:
+        """A call is open no more."""
+        self._return(amount)
+
     def lacks(self, amount: int) -> ModelyardError | None:
         """Refused, unless others have room that they do not use."""
         if self.finds_more(amount) or (self._most > 0 and self.is_held_by_others()):
