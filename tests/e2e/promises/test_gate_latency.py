@@ -92,14 +92,6 @@ def test_a_storm_of_refusals_is_cheaper_than_one_of_answers(tmp_path: Path) -> N
             with driving(storm) as driven:
                 driven.wait(lambda tally: tally.sent > 500)
                 found[name] = p99_ms(server, header_line(steady))
-                print(
-                    "STORM",
-                    name,
-                    (driven.tally.sent - before) / STORM_S,
-                    found[name],
-                    alone,
-                    file=__import__("sys").__stderr__,
-                )
                 tally = driven.stop()
             if name == "refused":
                 assert tally.statuses["429"] > tally.sent - 10
