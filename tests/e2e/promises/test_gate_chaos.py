@@ -32,7 +32,7 @@ from tests.e2e.promises.keyed import (
 from tests.e2e.promises.outages import refusing, stopped
 from tests.e2e.promises.stage import Load, http_body, loaded
 
-CHAOS_S: Final = 12.0
+CHAOS_S: Final = 8.0
 QUOTA: Final = 600
 RAISED: Final = 800
 DEAD_WITHIN_S: Final = 1.0
@@ -145,8 +145,8 @@ def test_whatever_happens_the_gate_is_exact(home: Keyed, request: pytest.Fixture
                 postgres = request.getfixturevalue("postgres_server")
                 for away in (stopped, refusing):
                     with away(postgres, home.yard.config.registry_url):
-                        time.sleep(2.0)
-                    time.sleep(1.0)
+                        time.sleep(1.5)
+                    time.sleep(0.5)
             else:
                 time.sleep(CHAOS_S / 2)
         finally:

@@ -25,7 +25,7 @@ from tests.e2e.promises.stage import http_asks, http_body
 WAITING = 50
 QUICK_MS = 150.0
 """Two cores are shared with the traffic, and with whatever else this machine does."""
-STORM_S = 3.0
+STORM_S = 2.0
 
 
 def test_health_is_quick_while_callers_wait_for_quota(

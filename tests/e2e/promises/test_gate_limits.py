@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import httpx
+import psycopg
 import pytest
 
 from modelyard.core.call import Outcome
@@ -170,6 +171,15 @@ def test_other_limits_hold_at_every_door(tmp_path: Path, kind: str) -> None:
     assert answered == [kind == "rate", *[False] * (len(DOORS) + 1)]
 
 
+def know_each_other(url: str) -> bool:
+    """Whether both nodes have counted the nodes since the second one came."""
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        row = connection.execute(
+            "SELECT count(*) = 2 AND min(heard) > max(started) FROM nodes"
+        ).fetchone()
+    return bool(row and row[0])
+
+
 def test_limits_are_not_multiplied_by_nodes(tmp_path: Path, postgres_url: str) -> None:
     """litellm#40291. Two nodes with two workers each and one PostgreSQL share out one rate and one
     quota, asked through every door of both."""
@@ -194,6 +204,8 @@ def test_limits_are_not_multiplied_by_nodes(tmp_path: Path, postgres_url: str) -
                 )
 
         with home.serving() as one, home.serving(home=other) as two:
+            # A node hears of another one with its next beat, some seconds later at most.
+            until(lambda: know_each_other(postgres_url))
             began_s = time.monotonic()
             asyncio.run(go(4.0))
             took_s = time.monotonic() - began_s

@@ -58,7 +58,7 @@ def test_every_worker_is_in_the_report(home: Keyed) -> None:
     key = home.key()
     with home.serving(workers=3) as server:
         with loaded(server, MODEL, OFFSETS, per_second=1500, headers=header_line(key)) as load:
-            load.more(700)
+            load.more(400)
             tallies = load.stop()
         stop(server)
     assert_metered(home, key, *tallies)
@@ -81,14 +81,14 @@ def test_usage_outlives_the_database(
         with home.serving(workers=2) as server:
             with loaded(server, MODEL, OFFSETS, headers=header_line(key)) as load:
                 with away(postgres_server, postgres_url):
-                    load.more(400)
+                    load.more(200)
                     os.kill(worker_pids(server)[0], signal.SIGKILL)
-                    load.more(400)
+                    load.more(200)
                 load.more(100)
                 tallies = load.stop()
             stop(server)
         assert {status for tally in tallies for status in tally.statuses} <= {"UNAVAILABLE"}
-        assert sum(tally.good for tally in tallies) > 1500
+        assert sum(tally.good for tally in tallies) > 800
         home.command("usage", "copy", MODELYARD_DATABASE_URL=postgres_url)
         assert_metered(home, key, *tallies)
 
