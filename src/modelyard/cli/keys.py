@@ -147,7 +147,8 @@ def _hand_over(made: "IssuedKey", as_json: bool) -> None:
         say_json({"key": made.text, **msgspec.to_builtins(made.record)})
         return
     say(made.text)
-    note(f"{made.record.id} is a {made.record.role} of tenant '{made.record.tenant}'; keep the key")
+    record = made.record
+    note(f"{record.id} has the role {record.role} in tenant '{record.tenant}'; keep the key")
     note("now: it is stored nowhere and cannot be shown again")
 
 

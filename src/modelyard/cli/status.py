@@ -1,6 +1,6 @@
 """`modelyard status`: what the servers of a home are doing."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -9,6 +9,8 @@ from modelyard.cli.settings import Json, Settings
 from modelyard.cli.shadows import say_shadows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from modelyard.core.payloads import CaptureState
     from modelyard.core.usage import SpoolState
     from modelyard.serving.supervision.overview import Overview
@@ -21,14 +23,11 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     """
     import msgspec
 
-    from modelyard.core.administration.servers import Status
     from modelyard.core.errors import Unavailable
     from modelyard.serving.supervision.overview import Overview
 
     settings = Settings.of(context)
-    with settings.administration() as administration:
-        answers = administration.do(Status())
-    overviews = msgspec.convert(answers, list[Overview])
+    overviews = msgspec.convert(_ask(settings), list[Overview])
     if as_json:
         say_json(overviews)
     for number, overview in enumerate(overviews if not as_json else ()):
@@ -41,6 +40,19 @@ def status(context: typer.Context, as_json: Json = False) -> None:
             f"no server runs on {settings.config().home} on this machine; "
             "start one: modelyard serve",
         )
+
+
+def _ask(settings: Settings) -> "Sequence[Mapping[str, Any]]":
+    """What they answer, also while their registry does not: that is when one wants to know."""
+    config = settings.config()
+    if not config.server:
+        from modelyard.wiring.administration import look_at_servers
+
+        return look_at_servers(config.home)
+    from modelyard.core.administration.servers import Status
+
+    with settings.administration() as administration:
+        return administration.do(Status())
 
 
 def _show(overview: "Overview") -> None:

@@ -55,6 +55,15 @@ class Server:
 
     def failure(self, error: httpx.TransportError) -> Failure:
         """What a request without a response means for its caller."""
+        if isinstance(error, httpx.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return Failure(
+                Unavailable(
+                    "untrusted_server",
+                    f"{self.url} shows a certificate that this machine does not trust; if it is "
+                    "one of your own authority's, name that authority's file in SSL_CERT_FILE",
+                ),
+                was_sent=False,
+            )
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return Failure(
                 Unavailable(

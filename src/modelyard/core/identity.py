@@ -112,7 +112,7 @@ def denied(principal: Principal, verb: Verb, model: str | None = None) -> Denied
     if model is None or not Principal.may(principal, verb):
         return Denied(
             "not_allowed",
-            f"'{principal.name}' is a {principal.role} and may not {verb} here; "
+            f"'{principal.name}' has the role {principal.role} and may not {verb} here; "
             "ask an administrator for a key that may",
         )
     return Denied(

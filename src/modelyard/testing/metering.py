@@ -1,4 +1,4 @@
-"""Calls that have ended, for tests of meters; and processes that record them until they are killed."""
+"""Calls that have ended, for tests of meters; and processes that record them until killed."""
 
 import itertools
 import os

@@ -37,7 +37,7 @@ def _office(config: Config, registry: Registry, actor: Actor) -> Office:
         home=config.home,
         actor=actor,
         settle=lambda *asked: _settle(config.home, *asked),
-        look=lambda: _look(config.home),
+        look=lambda: look_at_servers(config.home),
     )
 
 
@@ -58,7 +58,8 @@ def _settle(home: Path, model: str, generation: int | None, patience_s: float) -
     return list(dict.fromkeys(reason for reasons in answers for reason in reasons))
 
 
-def _look(home: Path) -> Sequence[Mapping[str, Any]]:
+def look_at_servers(home: Path) -> Sequence[Mapping[str, Any]]:
+    """What the servers of a home say of themselves; asks no registry."""
     from modelyard.serving.supervision.desk import ask_servers, has_servers
 
     if not has_servers(home):

@@ -1,4 +1,4 @@
-"""Whatever is recorded, killed, copied and copied again: spool and database agree, each event once."""
+"""Whatever is recorded, killed, copied and copied again: spool and database agree."""
 
 import itertools
 import tempfile

@@ -165,3 +165,11 @@ def test_a_taken_port_is_one_line(modelyard: Any, server: Any) -> None:
     line = done.stderr.decode().splitlines()[-1]
     assert line.startswith(f"error: cannot listen on 127.0.0.1:{server.port}")
     assert b"Traceback" not in done.stderr
+
+
+def test_status_needs_no_registry(modelyard: Any, server: Any) -> None:
+    """What servers do is told also while their database does not answer."""
+    (told,) = modelyard.json(
+        "status", MODELYARD_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none"
+    )
+    assert told["pid"] == server.pid

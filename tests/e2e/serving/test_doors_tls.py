@@ -15,7 +15,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from modelyard import Client, Yard
-from modelyard.core.errors import Unauthenticated
+from modelyard.core.errors import Unauthenticated, Unavailable
 from modelyard.core.names import Reference
 from tests.certificates import Authority
 
@@ -48,6 +48,8 @@ def test_a_server_with_workers_speaks_tls(
         MODELYARD_TLS_KEY=str(pair.key),
     )
     url = f"https://127.0.0.1:{server.port}"
+    with Client(url, key=key) as client, pytest.raises(Unavailable, match="SSL_CERT_FILE"):
+        client.predict(MODEL, TABLE)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
     with Client(url) as client, pytest.raises(Unauthenticated):
         client.predict(MODEL, TABLE)

@@ -105,6 +105,7 @@ def in_paths_and_bodies(plant: Planter) -> None:
             plant.ask("POST", path.format(plant.key()), GOOD_BODY, **headers)
         plant.ask("GET", f"/{plant.key()}?key={plant.key()}", **headers)
         plant.ask("GET", f"/v2/models/sum?key={plant.key()}#{plant.key()}", **headers)
+        plant.ask("GET", f"/api/v1/models/{plant.key()}", **headers)
         plant.ask("POST", f"/api/v1/keys?name={plant.key()}", {plant.key(): plant.key()}, **headers)
         for body in (
             plant.key(),

@@ -8,6 +8,7 @@ from litestar import Response
 
 from modelyard.api.http.errors import error_headers, status_of
 from modelyard.core.errors import Kind, ModelyardError, Unauthenticated
+from modelyard.core.masking import mask
 from modelyard.core.ports import Caller
 
 PROBLEM: Final = "application/problem+json"
@@ -48,7 +49,7 @@ def problem(
         "title": TITLES[error.kind],
         "status": status,
         "detail": error.message,
-        "instance": path[:200],
+        "instance": mask(path)[:200],
         "code": error.code,
         "kind": error.kind,
         "request_id": request_id,
