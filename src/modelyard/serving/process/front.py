@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -28,6 +29,9 @@ from modelyard.serving.process.notes import Notes
 from modelyard.serving.process.ring import BrokenRing
 
 _log = logging.getLogger(__name__)
+
+_TELL_S: Final = 0.002
+"""How long a batch runs before its workers hear of it."""
 
 
 class Front:
@@ -110,7 +114,7 @@ class _Session:
         self._calls: dict[int, Call] = {}
         self._ended: list[Ended] = []
         self._begun: list[int] = []
-        self._flush_is_due = False
+        self._flush_is_due = self._telling_is_due = False
         self._link = welcome(loop, sock, self._take, self._lost)
         sessions.add(self)
         self._link.send(encode(Welcome(PROTOCOL, os.getpid())))
@@ -192,7 +196,15 @@ class _Session:
     def begin(self, number: int) -> None:
         """One of its calls runs from now on."""
         self._begun.append(number)
-        self._plan_flush()
+        if not self._telling_is_due:
+            self._telling_is_due = True
+            # Most have ended by then, and nothing more is to be said of them.
+            self._loop.call_later(_TELL_S, self._tell_begun)
+
+    def _tell_begun(self) -> None:
+        self._telling_is_due = False
+        if any(number in self._calls for number in self._begun):
+            self._plan_flush()
 
     def _end(self, ended: Ended) -> None:
         self._ended.append(ended)
