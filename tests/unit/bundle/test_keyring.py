@@ -129,7 +129,9 @@ def test_no_shell_reads_the_command(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("source", [_KEY, "vault:x", "file:", "env"])
+@pytest.mark.parametrize(
+    "source", [_KEY, "vault:x", "file:", "env"], ids=["a key", "vault", "file", "env"]
+)
 def test_a_setting_that_says_no_place_is_refused_without_being_repeated(source: str) -> None:
     """Whoever writes the key itself there does not read it in an error."""
     with pytest.raises(Invalid) as caught:

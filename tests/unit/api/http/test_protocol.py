@@ -162,7 +162,7 @@ def test_a_compressed_body_is_unpacked(server: Serving, encoding: str) -> None:
     [
         (BODY, "br", 415, "unsupported_encoding"),
         (b"not gzip", "gzip", 400, "bad_encoding"),
-        (gzip.compress(BODY)[:-9], "gzip", 400, "bad_encoding"),
+        (gzip.compress(BODY, mtime=0)[:-9], "gzip", 400, "bad_encoding"),
         (gzip.compress(b" " * 50_000_000), "gzip", 413, "body_too_large"),
     ],
 )
