@@ -14,9 +14,7 @@ from modelyard.gateway.metering.metering import Metering
 from modelyard.registry.database import Database
 from modelyard.registry.usage import UsageBook
 from modelyard.testing.metering import make_call, make_permit
-from tests.e2e.promises.test_registry import fill, refusing, small_disk, stopped
-
-__all__ = ["small_disk"]
+from tests.outages import fill, refusing, stopped
 
 PATIENCE_S = 20.0
 

@@ -1,6 +1,5 @@
 """A stage on which two versions of a model stand, under traffic that knows both."""
 
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -25,19 +24,3 @@ def load(stage: Stage) -> Iterator[Load]:
     """Steady traffic over HTTP and gRPC, which knows the answers of both versions of "sum"."""
     with loaded(stage.server, "sum", OFFSETS) as load:
         yield load
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of a few megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no disk can be mounted here: {error}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)

@@ -29,8 +29,8 @@ from tests.e2e.promises.keyed import (
     stop,
     worker_pids,
 )
-from tests.e2e.promises.outages import refusing, stopped
 from tests.e2e.promises.stage import Load, http_body, loaded
+from tests.outages import refusing, stopped
 
 CHAOS_S: Final = 8.0
 QUOTA: Final = 600

@@ -20,8 +20,8 @@ from tests.e2e.promises.keyed import (
     spool_state,
     until,
 )
-from tests.e2e.promises.outages import fill
 from tests.e2e.promises.stage import loaded
+from tests.outages import fill
 
 SPOOL_BYTES = 2**20
 """Of some thousand events."""

@@ -19,8 +19,8 @@ from tests.e2e.promises.keyed import (
     keyed,
     until,
 )
-from tests.e2e.promises.outages import stopped
 from tests.e2e.promises.stage import http_asks, http_body
+from tests.outages import stopped
 
 WAITING = 50
 QUICK_MS = 150.0

@@ -22,8 +22,8 @@ from tests.e2e.promises.keyed import (
     stop,
     until,
 )
-from tests.e2e.promises.outages import refusing
 from tests.e2e.promises.stage import loaded
+from tests.outages import refusing
 
 QUOTA = 900
 

@@ -27,9 +27,9 @@ from tests.e2e.promises.keyed import (
     until,
     worker_pids,
 )
-from tests.e2e.promises.outages import refusing, stopped
 from tests.e2e.promises.stage import Leaver, leaver, loaded
 from tests.graphs import slow
+from tests.outages import refusing, stopped
 
 FOR_EVER = 1e12
 """Turns of `slow` that nobody sees the end of."""

@@ -13,8 +13,8 @@ from modelyard.core.names import Reference
 from modelyard.testing.bundles import make_bundle
 from modelyard.testing.processes import publish_in_little_space
 from tests.e2e.promises.conftest import OFFSETS
-from tests.e2e.promises.outages import fill, locked, refusing, stopped
 from tests.e2e.promises.stage import Load, Stage, loaded, offset, staged
+from tests.outages import fill, locked, refusing, stopped
 
 MODELS = {"sum": tuple(map(offset, OFFSETS.values()))}
 CALLS_MEANWHILE = 1200

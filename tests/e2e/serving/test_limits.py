@@ -13,7 +13,6 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import psycopg
 import pytest
 import tritonclient.grpc.aio as triton_grpc
 from sklearn.linear_model import LinearRegression
@@ -24,6 +23,7 @@ from modelyard.core.config import load_config
 from modelyard.core.limits import Limit, Standing
 from modelyard.core.names import Reference
 from tests.e2e.conftest import Command, Server, serving
+from tests.outages import refusing
 
 SAMPLE = np.arange(20, dtype=float).reshape(10, 2)
 BODY = {"inputs": [{"name": "input", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
@@ -255,21 +255,6 @@ def test_without_a_registry_calls_go_on_within_the_lease(
             later = Crowd(stage, server, refusals=20).call()
             wait_until(lambda: stage.standing().spent == 1000)
             assert later.answers["200"] + meanwhile.answers["200"] + 2 == 1000
-
-
-@contextlib.contextmanager
-def refusing(server: str, url: str) -> Iterator[None]:
-    """The database takes no connections, and those there were have been ended."""
-    name = url.partition("@/")[2].partition("?")[0]
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
-        )
-        try:
-            yield
-        finally:
-            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
 @pytest.mark.slow
