@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,11 @@ def test_a_home_keeps_to_its_registry(tmp_path: Path) -> None:
     assert caught.value.code == "foreign_home"
     with open_registry(own) as registry:
         assert registry.identity() == identity
+
+
+def test_a_supervisor_imports_nothing_of_what_workers_need() -> None:
+    """It waits, and costs little memory while it does."""
+    told = "import sys, modelyard.wiring.supervisor; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, check=True, text=True)
+    heavy = {"numpy", "sqlalchemy", "onnxruntime", "cryptography", "litestar", "uvicorn"}
+    assert not heavy & set(done.stdout.split())

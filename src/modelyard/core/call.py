@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from modelyard.core.datatypes import Array
 from modelyard.core.errors import Cancelled, Kind, ModelyardError
 
 if TYPE_CHECKING:
+    from modelyard.core.datatypes import Array
     from modelyard.core.ports import Permit, Served
 
 PREFIX: Final = os.urandom(6).hex()
@@ -95,7 +95,7 @@ class Call:
     def __init__(
         self,
         served: "Served",
-        inputs: Mapping[str, Array],
+        inputs: "Mapping[str, Array]",
         rows: int,
         reply: Callable[["Call"], None],
         deadline_ns: int | None = None,
@@ -133,7 +133,7 @@ class Call:
         """For whom it runs; "" where nobody asked."""
         return "" if self.permit is None else self.permit.tenant
 
-    def answer(self, outputs: Mapping[str, Array]) -> None:
+    def answer(self, outputs: "Mapping[str, Array]") -> None:
         """End the call well."""
         if self.outcome is None:
             self.outputs = outputs

@@ -4,10 +4,12 @@ import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from modelyard.core.call import Call, Outcome
-from modelyard.core.datatypes import Array
+
+if TYPE_CHECKING:
+    from modelyard.core.datatypes import Array
 
 NANO: Final = 1_000_000_000
 """Money is counted in billionths of its currency, as whole numbers."""
@@ -64,7 +66,7 @@ def input_bytes(call: Call) -> int:
     )
 
 
-def _text_bytes(texts: Array) -> int:
+def _text_bytes(texts: "Array") -> int:
     # The array itself holds only where each text lies.
     return sum(
         len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
