@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from modelyard.core.call import Call, Outcome
+from modelyard.core.identity import matches
 
 if TYPE_CHECKING:
     from modelyard.core.datatypes import Array
@@ -56,6 +57,12 @@ class Tariff:
 
 
 DEFAULT_TARIFF: Final = Tariff(models="*")
+
+
+def tariff_of(model: str, tariffs: Iterable[Tariff]) -> Tariff:
+    """The tariff that holds for a model: of those that fit, the one with the longest pattern."""
+    fit = [tariff for tariff in tariffs if matches(model, (tariff.models,))]
+    return max(fit, key=lambda tariff: len(tariff.models), default=DEFAULT_TARIFF)
 
 
 def input_bytes(call: Call) -> int:

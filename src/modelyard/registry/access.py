@@ -8,12 +8,13 @@ import msgspec
 from sqlalchemy import Connection, Row, or_, select, update
 
 from modelyard.core.errors import Invalid
-from modelyard.core.identity import VERBS, Role, Scope, Verb
+from modelyard.core.identity import VERBS, Actor, Role, Scope, Verb
 from modelyard.core.limits import Limit, LimitKind, Period
 from modelyard.core.names import check_pattern
 from modelyard.core.policy import NO_POLICY, Policy
 from modelyard.core.rules import IdentityMapping, Key, Rules, Tenant
 from modelyard.core.usage import Tariff, Unit
+from modelyard.registry.auditing import write_audit
 from modelyard.registry.tables import (
     access_sequence,
     keys,
@@ -32,6 +33,34 @@ _MOST_PATTERNS: Final = 100
 def bump(connection: Connection) -> None:
     """Say that something has changed; within the transaction that changes it."""
     connection.execute(update(access_sequence).values(number=access_sequence.c.number + 1))
+
+
+def note_change(
+    connection: Connection,
+    action: str,
+    *,
+    kind: str,
+    subject: str,
+    before: object,
+    after: object,
+    actor: str | Actor,
+    reason: str,
+) -> None:
+    """Say what was changed of what a gate goes by: to the audit, and to whoever follows the rules.
+
+    `before` and `after` are records or mappings, None where there was or is nothing.
+    """
+    bump(connection)
+    write_audit(
+        connection,
+        action=action,
+        actor=actor,
+        kind=kind,
+        subject=subject,
+        reason=reason,
+        before=None if before is None else msgspec.to_builtins(before),
+        after=None if after is None else msgspec.to_builtins(after),
+    )
 
 
 def read_rules(connection: Connection, known: int | None = None) -> Rules | None:

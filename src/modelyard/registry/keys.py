@@ -4,7 +4,6 @@ import datetime
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from modelyard.core.errors import Conflict, Invalid, NotFound
@@ -18,8 +17,7 @@ from modelyard.gateway.credentials import (
     new_secret,
     write_key,
 )
-from modelyard.registry.access import bump, check_role, check_scope, now, scope_columns
-from modelyard.registry.auditing import write_audit
+from modelyard.registry.access import check_role, check_scope, note_change, now, scope_columns
 from modelyard.registry.database import Database
 from modelyard.registry.tables import keys
 from modelyard.registry.tenants import find_tenant
@@ -223,14 +221,13 @@ def _note(
     actor: str | Actor,
     reason: str,
 ) -> None:
-    bump(connection)
-    write_audit(
+    note_change(
         connection,
-        action=action,
-        actor=actor,
+        action,
         kind="key",
         subject=after.id,
+        before=before,
+        after=after,
+        actor=actor,
         reason=reason,
-        before=None if before is None else msgspec.to_builtins(before),
-        after=msgspec.to_builtins(after),
     )

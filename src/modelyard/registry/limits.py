@@ -15,8 +15,7 @@ from modelyard.core.limits import MONEY, Limit, LimitKind, Period, Standing
 from modelyard.core.names import check_pattern
 from modelyard.core.periods import period_at
 from modelyard.core.usage import Unit
-from modelyard.registry.access import bump, now, to_limit
-from modelyard.registry.auditing import write_audit
+from modelyard.registry.access import note_change, now, to_limit
 from modelyard.registry.database import Database
 from modelyard.registry.tables import limits, quota_leases
 from modelyard.registry.tenants import find_tenant
@@ -219,15 +218,13 @@ def _note(
     actor: str | Actor,
     reason: str,
 ) -> None:
-    """Say what was changed, to the audit and to whoever follows the rules."""
-    write_audit(
+    note_change(
         connection,
-        action=action,
-        actor=actor,
+        action,
         kind="limit",
         subject=id,
-        reason=reason,
         before=None if before is None else _columns(before),
         after=None if after is None else _columns(after),
+        actor=actor,
+        reason=reason,
     )
-    bump(connection)

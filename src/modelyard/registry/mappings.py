@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
 from modelyard.core.errors import Invalid, NotFound
@@ -13,14 +12,13 @@ from modelyard.core.rules import IdentityMapping
 from modelyard.gateway.credentials import new_id
 from modelyard.gateway.mappings import CERTIFICATE
 from modelyard.registry.access import (
-    bump,
     check_role,
     check_scope,
     list_mappings,
+    note_change,
     scope_columns,
     to_mapping,
 )
-from modelyard.registry.auditing import write_audit
 from modelyard.registry.database import Database
 from modelyard.registry.tables import mappings
 from modelyard.registry.tenants import find_tenant
@@ -142,16 +140,15 @@ def _note(
     actor: str | Actor,
     reason: str,
 ) -> None:
-    bump(connection)
     subject = after or before
     assert subject is not None, "something was or is there"  # noqa: S101
-    write_audit(
+    note_change(
         connection,
-        action=action,
-        actor=actor,
+        action,
         kind="mapping",
         subject=subject.id,
+        before=None if before is None else _columns(before),
+        after=None if after is None else _columns(after),
+        actor=actor,
         reason=reason,
-        before=None if before is None else msgspec.to_builtins(_columns(before)),
-        after=None if after is None else msgspec.to_builtins(_columns(after)),
     )

@@ -9,8 +9,7 @@ from modelyard.core.errors import Conflict, NotFound
 from modelyard.core.identity import DEFAULT_TENANT, EVERY_MODEL, Actor
 from modelyard.core.names import check_name
 from modelyard.core.rules import Tenant
-from modelyard.registry.access import bump, check_patterns, list_tenants, now, to_tenant
-from modelyard.registry.auditing import write_audit
+from modelyard.registry.access import check_patterns, list_tenants, note_change, now, to_tenant
 from modelyard.registry.database import Database
 from modelyard.registry.tables import keys, tenants
 
@@ -123,16 +122,15 @@ def _note(
     actor: str | Actor,
     reason: str,
 ) -> None:
-    bump(connection)
     subject = after or before
     assert subject is not None, "something was or is there"  # noqa: S101
-    write_audit(
+    note_change(
         connection,
-        action=action,
-        actor=actor,
+        action,
         kind="tenant",
         subject=subject.name,
+        before=None if before is None else {"models": before.models},
+        after=None if after is None else {"models": after.models},
+        actor=actor,
         reason=reason,
-        before=None if before is None else {"models": list(before.models)},
-        after=None if after is None else {"models": list(after.models)},
     )

@@ -13,14 +13,13 @@ from modelyard.core.identity import Principal
 from modelyard.core.leases import LeaseStore
 from modelyard.core.limits import MONEY, Limit
 from modelyard.core.rules import Rules
-from modelyard.core.usage import Tariff
+from modelyard.core.usage import Tariff, tariff_of
 from modelyard.gateway.limits.allowance import Again, LimitAllowance, make_allowance
 from modelyard.gateway.limits.leasing import Leasing
 from modelyard.gateway.limits.lines import Line, make_line, make_pocket
 from modelyard.gateway.limits.pockets import Clock, Pocket
 from modelyard.gateway.limits.quotas import QuotaPocket
 from modelyard.gateway.limits.till import Till
-from modelyard.gateway.metering.meter import fitting
 from modelyard.gateway.permits import Allowance
 
 _log = logging.getLogger(__name__)
@@ -103,7 +102,7 @@ class Allowances:
 
     def of(self, principal: Principal, model: str) -> Allowance | None:
         """The limits that hold for somebody's calls to a model; None where none does."""
-        tariff = fitting(self._rules.tariffs, model)
+        tariff = tariff_of(model, self._rules.tariffs)
         lines = [
             make_line(self._pocket(limit, _words(limit, principal, model, tariff)), tariff)
             for limit in self._limits.values()

@@ -3,21 +3,19 @@
 import logging
 import time
 from binascii import crc32
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from modelyard.core.call import Call, Outcome
 from modelyard.core.errors import Unavailable
-from modelyard.core.identity import matches
 from modelyard.core.rules import Rules
 from modelyard.core.usage import (
-    DEFAULT_TARIFF,
     Known,
     Subject,
     Tariff,
     Unit,
     amount_after,
     billable,
+    tariff_of,
 )
 from modelyard.gateway.metering.layout import (
     BODY,
@@ -150,7 +148,7 @@ class SpooledMeter:
 
     def _define(self, permit: "KeyedPermit", version: int) -> tuple[int, Segment]:
         """The number of what a permit's calls to a version are metered as."""
-        tariff = fitting(self._tariffs, permit.model)
+        tariff = tariff_of(permit.model, self._tariffs)
         subject = Subject(
             tenant=_plain(permit.tenant),
             key=_plain(permit.key),
@@ -194,9 +192,3 @@ class SpooledMeter:
 def _plain(name: str) -> str:
     """A name that another authority may have given, as every database takes it."""
     return name[:_LONGEST_NAME].encode(errors="replace").decode().replace("\0", "?")
-
-
-def fitting(tariffs: Iterable[Tariff], model: str) -> Tariff:
-    """The tariff that holds for a model: of those that fit, the one with the longest pattern."""
-    fit = [tariff for tariff in tariffs if matches(model, (tariff.models,))]
-    return max(fit, key=lambda tariff: len(tariff.models), default=DEFAULT_TARIFF)
